@@ -83,7 +83,7 @@ examples:
 deny:
     .ci/run deny
 
-# give one way in (frame, token, connect, service) hostile bytes for so many seconds; needs cargo-fuzz and a nightly compiler
+# give one way in (frame, token, jwks, forwarded, connect, service) hostile bytes for so many seconds; needs cargo-fuzz and a nightly compiler
 fuzz target seconds="300":
     mkdir -p fuzz/found/{{target}}
     cargo +nightly fuzz run --fuzz-dir fuzz -s none {{target}} fuzz/found/{{target}} fuzz/corpus/{{target}} -- -max_total_time={{seconds}} -dict=fuzz/dictionaries/{{target}}.dict

@@ -556,6 +556,27 @@ end $$;
 
 COMMENT ON FUNCTION restante_accept_contact(p_user text, p_other text) IS 'One user accepts the request of another, inside your own transaction. Returns contact; raises where there is no request.';
 
+CREATE FUNCTION restante_accept_invitation(p_user text, p_chat uuid) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_taken record;
+begin
+  select t.outcome, t.joined_seq into v_taken
+    from restante_take_invitation((select u.id from users u where u.external_id = p_user), p_chat, 5000) t;
+  case v_taken.outcome
+    when 'not_found' then
+      raise exception 'user % is not invited to chat %', p_user, p_chat using errcode = 'no_data_found';
+    when 'too_many_members' then
+      raise exception 'chat % has 5000 members, the most that are allowed', p_chat using errcode = 'program_limit_exceeded';
+    else
+      return v_taken.joined_seq;
+  end case;
+end $$;
+
+COMMENT ON FUNCTION restante_accept_invitation(p_user text, p_chat uuid) IS 'A user accepts an invitation, inside your own transaction. Returns the number above which it gets messages; raises where none waits for it.';
+
 CREATE FUNCTION restante_accept_outgoing() RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -708,12 +729,14 @@ CREATE FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigin
     AS $$
 #variable_conflict use_column
 declare
-  v_kind  chat_kind;
-  v_title text;
-  v_last  bigint;
-  v_role  member_role;
-  v_new   bigint[];
-  v_count bigint;
+  v_kind      chat_kind;
+  v_title     text;
+  v_last      bigint;
+  v_role      member_role;
+  v_new       bigint[];
+  v_strangers bigint[] := '{}';
+  v_refused   text;
+  v_count     bigint;
 begin
   perform restante_needs_read_committed();
   -- A caller that is no member locks nothing: those who send would wait for it.
@@ -744,38 +767,38 @@ begin
        where cm.user_id is null
     ) q;
   select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
-  if v_count + coalesce(array_length(v_new, 1), 0) > p_members_max then
+  if v_count + coalesce(array_length(v_new, 1), 0) + restante_invited_beside(p_chat, v_new, p_members_max) > p_members_max then
     return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
-  if restante_stays_away(v_new, p_caller, p_contacts_only) then
-    return query select 'not_accepted', null::bigint, null::text, null::text, null::bigint;
+  if p_contacts_only and v_new is not null then
+    v_strangers := restante_strangers(v_new, p_caller);
+    v_refused := restante_why_not_invite(p_chat, p_caller, v_strangers);
+  end if;
+  -- A statement after the locks of those who would be invited.
+  if v_refused is null and restante_has_blocked(v_new, p_caller) then
+    v_refused := 'not_accepted';
+  end if;
+  if v_refused is not null then
+    return query select v_refused, null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
-
-  insert into chat_members as cm (chat_id, user_id, joined_seq)
-    select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
-    on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
-  -- Members that were in the group before have marks, and a late ack may be moving these.
-  perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
-  update marks k
-     set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
-    from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
-            from unnest(v_new) u (user_id)) u
-   where k.chat_id = p_chat and k.user_id = any (array[u.user_id]) and k.step = u.step;
-  insert into marks (chat_id, user_id, delivered_seq, read_seq)
-    select p_chat, u.user_id, v_last, v_last from unnest(v_new) u (user_id)
-     where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
-  if v_new is not null then
-    perform restante_note_recount(p_chat, v_count, v_count + array_length(v_new, 1));
+  if cardinality(v_strangers) > 0 then
+    select array_agg(x.user_id order by x.user_id) into v_new from unnest(v_new) x (user_id) where x.user_id <> all (v_strangers);
   end if;
+  perform restante_put_members(p_chat, v_new, v_last, v_count);
   return query
     select 'done', u.id, u.external_id, v_title, v_last
       from (select 1) one left join users u on u.id = any (v_new)
      order by u.id;
+  if cardinality(v_strangers) > 0 then
+    return query
+      select 'invited', u.id, u.external_id, v_title, v_last from unnest(restante_put_invitations(p_chat, p_caller, v_strangers)) x (user_id)
+        cross join lateral (select y.id, y.external_id from users y where y.id = x.user_id limit 1) u;
+  end if;
 end $$;
 
-COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer, p_contacts_only boolean) IS 'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members, not_accepted (one of those who are new has blocked the caller or, with p_contacts_only, is no contact of it). A user that is a member already is passed over.';
+COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer, p_contacts_only boolean) IS 'Adds members to a group; with p_contacts_only those who are no contacts of the caller are invited instead. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done, and then one per user that is invited now, outcome invited. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members, not_accepted (one of those who are new has blocked the caller, or cannot be invited by it), too_many_invitations. A user that is a member or invited already is passed over.';
 
 CREATE FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer, p_contacts_only boolean DEFAULT false) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
     LANGUAGE plpgsql
@@ -1101,6 +1124,24 @@ end $$;
 
 COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live under which boots, and with which secrets do they speak?';
 
+CREATE FUNCTION restante_begin_direct_anew(p_user bigint, p_chat uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_last bigint;
+begin
+  perform restante_needs_read_committed();
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
+  -- A statement after the lock: nothing is accepted meanwhile.
+  update chat_members m set joined_seq = v_last where m.chat_id = p_chat and m.user_id = p_user and m.left_seq is null and m.joined_seq < v_last;
+end $$;
+
+COMMENT ON FUNCTION restante_begin_direct_anew(p_user bigint, p_chat uuid) IS 'The member of a direct chat sees nothing of what was said in it so far, as if it had joined now. A direct chat cannot be left: the other member may write to it.';
+
 CREATE FUNCTION restante_block(p_user text, p_other text) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -1110,21 +1151,16 @@ CREATE FUNCTION restante_block(p_user text, p_other text) RETURNS boolean
     AS $$
 #variable_conflict use_column
 declare
-  v_user    bigint;
-  v_other   bigint;
-  v_outcome text;
+  v_both  record;
+  v_block record;
 begin
-  if p_user = p_other then
-    raise exception 'user % cannot block itself', p_user using errcode = 'invalid_parameter_value';
-  end if;
-  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into v_user, v_other
-    from restante_users(array[p_user, p_other]) u;
-  select b.outcome into v_outcome from restante_put_block(v_user, v_other, 10000) b limit 1;
-  if v_outcome = 'too_many' then
+  select * into v_both from restante_two_users(p_user, p_other, 'block itself');
+  select b.outcome, b.chat_id into v_block from restante_put_block(v_both.user_id, v_both.other_id, 10000) b limit 1;
+  if v_block.outcome = 'too_many' then
     raise exception 'user % has blocked 10000 users, the most that are allowed', p_user using errcode = 'program_limit_exceeded';
   end if;
-  perform restante_check_marks(array[v_user, v_other]);
-  return v_outcome = 'done';
+  perform restante_people_changed(array[v_both.user_id, v_both.other_id], v_block.chat_id);
+  return v_block.outcome = 'done';
 end $$;
 
 COMMENT ON FUNCTION restante_block(p_user text, p_other text) IS 'One user blocks another, inside your own transaction, with the same effect as over HTTP. True: from your commit on; false: it had blocked it before.';
@@ -1401,11 +1437,7 @@ declare
   v_other   bigint;
   v_outcome text;
 begin
-  if p_user = p_other then
-    raise exception 'user % cannot be its own contact', p_user using errcode = 'invalid_parameter_value';
-  end if;
-  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into v_user, v_other
-    from restante_users(array[p_user, p_other]) u;
+  select b.user_id, b.other_id into v_user, v_other from restante_two_users(p_user, p_other, 'be its own contact') b;
   case p_change
     when 'request' then select c.outcome into v_outcome from restante_put_contact(v_user, v_other, false, 10000) c;
     when 'accept' then select c.outcome into v_outcome from restante_put_contact(v_user, v_other, true, 10000) c;
@@ -1419,12 +1451,33 @@ begin
     when 'too_many' then
       raise exception 'user % has 10000 contacts and requests, the most that are allowed', p_user using errcode = 'program_limit_exceeded';
     else
-      perform restante_check_marks(array[v_user, v_other]);
+      perform restante_people_changed(array[v_user, v_other], null);
       return v_outcome;
   end case;
 end $$;
 
 COMMENT ON FUNCTION restante_change_contact(p_user text, p_other text, p_change text) IS 'Does what restante_request_contact() and the three like it say.';
+
+CREATE FUNCTION restante_change_password(p_name text, p_verified text, p_new_hash text, p_kept uuid, p_access interval, OUT is_done boolean, OUT ended uuid[]) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  ended := '{}';
+  update accounts a set password_hash = p_new_hash, password_changed_at = clock_timestamp() where a.name = p_name and a.password_hash = p_verified;
+  is_done := found;
+  if is_done then
+    with gone as (
+      delete from account_logins l where l.name = p_name and l.id is distinct from p_kept returning l.id
+    )
+    select coalesce(array_agg(g.id), '{}') into ended from gone g;
+    perform restante_revoke_logins(p_name, ended, p_access);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_change_password(p_name text, p_verified text, p_new_hash text, p_kept uuid, p_access interval, OUT is_done boolean, OUT ended uuid[]) IS 'Changes the password of an account, which was verified against the hash p_verified, and ends its logins but p_kept. Where that is its hash no more, nothing is done.';
 
 CREATE FUNCTION restante_check_marks(p_users bigint[]) RETURNS void
     LANGUAGE sql
@@ -1694,25 +1747,38 @@ end $$;
 
 COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'The number of events of followed feeds that are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
-CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean DEFAULT false) RETURNS boolean
+CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean DEFAULT false, OUT outcome text, OUT invited bigint[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-  v_members bigint[] := array(select p_creator union select unnest(p_members) order by 1);
+  v_users     bigint[] := array(select p_creator union select unnest(p_members) order by 1);
+  v_strangers bigint[] := '{}';
+  v_members   bigint[];
 begin
-  if restante_stays_away(v_members, p_creator, p_contacts_only) then
-    return false;
+  invited := '{}';
+  if p_contacts_only then
+    v_strangers := restante_strangers(v_users, p_creator);
+    outcome := restante_why_not_invite(p_chat, p_creator, v_strangers);
   end if;
+  -- A statement after the locks of those who would be invited.
+  if outcome is null and restante_has_blocked(v_users, p_creator) then
+    outcome := 'not_accepted';
+  end if;
+  if outcome is not null then
+    return;
+  end if;
+  v_members := array(select unnest(v_users) except select unnest(v_strangers) order by 1);
   insert into chats (id, kind, title) values (p_chat, 'group', p_title);
   insert into chat_heads (chat_id) values (p_chat);
   insert into chat_members (chat_id, user_id, role)
     select p_chat, q.user_id, case when q.user_id = p_creator then 'admin'::member_role else 'member' end from unnest(v_members) q (user_id);
   insert into marks (chat_id, user_id) select p_chat, q.user_id from unnest(v_members) q (user_id);
-  return true;
+  invited := restante_put_invitations(p_chat, p_creator, v_strangers);
+  outcome := 'done';
 end $$;
 
-COMMENT ON FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean) IS 'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked. False: one of them has blocked the creator or, with p_contacts_only, is no contact of it, and nothing was done.';
+COMMENT ON FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean, OUT outcome text, OUT invited bigint[]) IS 'Makes a group with these members; its creator is its admin. With p_contacts_only those who are no contacts of it are invited instead. Nobody else can see the chat before the commit, so it is not locked. Outcome: done, with those who were invited. Else nothing was done: not_accepted (one of them has blocked the creator, or cannot be invited by it), too_many_invitations.';
 
 CREATE FUNCTION restante_dead_letters(p_sender text, p_recipient text, p_message uuid, p_since timestamp with time zone, p_reason text, p_before_at timestamp with time zone, p_before_message uuid, p_before_user bigint, p_rows_max integer) RETURNS TABLE(message_id uuid, user_id bigint, recipient text, sender text, chat_id uuid, chat_seq bigint, message_type text, reason text, last_error text, attempts smallint, accepted_at timestamp with time zone, failed_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -1791,6 +1857,21 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_decline_contact(p_user text, p_other text) IS 'One user declines the request of another, inside your own transaction. Returns none; raises where there is no request.';
+
+CREATE FUNCTION restante_decline_invitation(p_user text, p_chat uuid) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_outcome text := restante_turn_down_invitation((select u.id from users u where u.external_id = p_user), p_chat);
+begin
+  if v_outcome = 'not_found' then
+    raise exception 'user % is not invited to chat %', p_user, p_chat using errcode = 'no_data_found';
+  end if;
+  return v_outcome = 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_decline_invitation(p_user text, p_chat uuid) IS 'A user declines an invitation, inside your own transaction. False: it had declined it; raises where it has none.';
 
 CREATE FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
@@ -2084,11 +2165,305 @@ end $$;
 
 COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left, or has blocked the other one (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
 
+CREATE FUNCTION restante_end_erasure_round(p_user bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_one erasures;
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'people' for no key update;
+  if not found then
+    return false;
+  end if;
+  perform restante_forget_profile(p_user);
+  delete from feed_publishers p where p.user_id = p_user;
+  delete from invitations i where i.user_id = p_user;
+  perform restante_end_invitations(null, array(select distinct i.user_id from invitations i where i.inviter_id = p_user), p_user);
+  -- A device that has connected since is that of somebody with a newer token.
+  delete from devices d
+   where d.user_id = p_user
+     and (d.last_seen_at <= v_one.asked_at or not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp())));
+  -- It stays a follower of everyone, from here on. Under these locks nothing is taken, and a statement after them sees what was.
+  perform from (select unnest('{alert,event}'::inbox_class[]) as class) c
+    cross join lateral (select from inboxes x where x.user_id = p_user and x.class = c.class order by x.step desc limit 1 for no key update) i;
+  update followers f set cursor_seq = h.last_seq, followed_seq = h.last_seq
+    from (select s.class, y.last_seq
+            from feeds s
+            cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) y
+           where s.feed_id = '00000000-0000-0000-0000-000000000001') h
+   where f.user_id = p_user and f.feed_id = '00000000-0000-0000-0000-000000000001' and f.class = h.class and f.cursor_seq < h.last_seq;
+  update erasures e
+     set round = 2, done_at = case v_one.round when 2 then clock_timestamp() end,
+         stage = 'chats', chat_id = '00000000-0000-0000-0000-000000000000', class = 'chat', seq = 0
+   where e.user_id = p_user;
+  return v_one.round = 2;
+end $$;
+
+COMMENT ON FUNCTION restante_end_erasure_round(p_user bigint) IS 'Ends a round of an erasure: the profile goes again, and publishing, invitations, devices, and events for everyone that the user has not got. True: this was the second one, and the erasure is done.';
+
+CREATE FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint DEFAULT NULL::bigint) RETURNS bigint[]
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_ended bigint[];
+begin
+  if p_inviter is null then
+    with ended as (delete from invitations i where i.chat_id = p_chat and i.user_id = any (p_users) and i.declined_at is null returning i.user_id)
+    select array_agg(e.user_id order by e.user_id) into v_ended from ended e;
+  else
+    with ended as (delete from invitations i where i.inviter_id = p_inviter and i.user_id = any (p_users) returning i.user_id)
+    select array_agg(e.user_id order by e.user_id) into v_ended from ended e;
+  end if;
+  if v_ended is not null then
+    -- Sessions of theirs at every node look for what waits for them.
+    perform restante_check_marks(v_ended);
+  end if;
+  return coalesce(v_ended, '{}');
+end $$;
+
+COMMENT ON FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint) IS 'Ends the invitations of these users to a group that are not declined, or all that p_inviter has made them. Returns whose have ended.';
+
 CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone, p_shows_acked boolean DEFAULT false) RETURNS ended_reason
     LANGUAGE sql IMMUTABLE
     RETURN CASE WHEN (p_status = 'sent'::delivery_status) THEN CASE WHEN p_has_left THEN 'left'::ended_reason WHEN (p_recalled_at IS NOT NULL) THEN 'recalled'::ended_reason WHEN (p_expires_at <= p_now) THEN 'expired'::ended_reason ELSE NULL::ended_reason END WHEN (p_shows_acked AND (p_status = ANY (ARRAY['delivered'::delivery_status, 'read'::delivery_status])) AND (p_recalled_at IS NOT NULL)) THEN 'recalled'::ended_reason ELSE NULL::ended_reason END;
 
 COMMENT ON FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone, p_now timestamp with time zone, p_shows_acked boolean) IS 'The reason for which a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. With p_shows_acked a row that was acked has ended too where its message was recalled: it has nothing to show. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
+
+CREATE FUNCTION restante_erase_events(p_user bigint, p_events_max integer) RETURNS boolean
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_one    erasures;
+  v_now    timestamptz := clock_timestamp();
+  v_stream uuid;
+  v_before uuid;
+  v_seq    bigint;
+  v_last   bigint;
+  v_count  bigint;
+  v_ids    uuid[];
+  v_left   bigint := p_events_max;
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'events' for no key update;
+  if not found then
+    return true;
+  end if;
+  v_stream := (select f.chat_id from feeds f where f.chat_id >= v_one.chat_id order by f.chat_id limit 1);
+  v_seq := case when v_stream = v_one.chat_id then v_one.seq else 0 end;
+  while v_stream is not null and v_left > 0 loop
+    select count(*), max(q.seq), array_agg(q.id) filter (where q.is_own) into v_count, v_last, v_ids
+      from (select m.id, m.seq, m.sender_id = p_user and (m.metadata is not null or m.sealed is not null) as is_own
+              from messages m where m.chat_id = v_stream and m.seq > v_seq order by m.seq limit v_left) q;
+    -- Rows that wait end as those that have expired: nobody is shown an event without its data. The job expire writes it.
+    update messages m
+       set metadata = null, sealed = null, key_id = null, expires_at = least(m.expires_at, v_now)
+      from (select unnest(v_ids) as id) u where m.id = any (array[u.id]);
+    perform restante_forget_errors(v_ids, null);
+    v_one.emptied := v_one.emptied + coalesce(cardinality(v_ids), 0);
+    v_before := v_stream;
+    v_seq := coalesce(v_last, v_seq);
+    if v_count < v_left then
+      v_stream := (select f.chat_id from feeds f where f.chat_id > v_before order by f.chat_id limit 1);
+      v_seq := 0;
+    end if;
+    -- A stream without events costs a look, too.
+    v_left := v_left - v_count - 1;
+  end loop;
+  update erasures e
+     set stage = case when v_stream is null then 'inbox' else e.stage end, seq = v_seq, emptied = v_one.emptied,
+         chat_id = coalesce(v_stream, '00000000-0000-0000-0000-000000000000')
+   where e.user_id = p_user;
+  return v_stream is null;
+end $$;
+
+COMMENT ON FUNCTION restante_erase_events(p_user bigint, p_events_max integer) IS 'Empties the next events of a user that is erased, of all streams: it looks at p_events_max events. An event that is emptied has expired. Moves the place of the erasure. True: these were the last.';
+
+CREATE FUNCTION restante_erase_inbox(p_user bigint, p_rows_max integer) RETURNS TABLE(class inbox_class, seq bigint, message_id uuid, chat_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, is_held boolean)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_one     erasures;
+  v_now     timestamptz := clock_timestamp();
+  v_ids     uuid[];   -- the messages of the page
+  v_last    bigint;
+  v_waiting bigint;   -- rows of it that wait,
+  v_rows    tid[];    -- … and are not held
+  v_ended   uuid[];
+  v_seqs    bigint[];
+  v_chats   uuid[];
+  v_is_held boolean;
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'inbox' for no key update;
+  if not found then
+    return;
+  end if;
+  select array_agg(q.message_id), max(q.seq), count(*) filter (where q.status = 'sent') into v_ids, v_last, v_waiting
+    from (select s.message_id, s.seq, s.status from message_status s
+           where s.user_id = p_user and s.class = v_one.class and s.seq > v_one.seq order by s.seq limit p_rows_max) q;
+  -- A row ends together with its mark, or not now, as in restante_expire. Events have no marks.
+  select array_agg(q.at), array_agg(distinct q.chat_id) into v_rows, v_chats
+    from (select l.at, m.chat_id
+            from (select unnest(v_ids) as id) u
+            cross join lateral (select x.chat_id from messages x where x.id = u.id limit 1) m
+            left join lateral (
+              select true as is_here from marks x where x.chat_id = m.chat_id and x.user_id = p_user order by x.step desc limit 1
+                for no key update skip locked) k on v_one.class = 'chat'
+            cross join lateral (
+              select x.ctid as at from message_status x
+               where x.message_id = u.id and x.user_id = p_user and x.status = 'sent' and (k.is_here or v_one.class <> 'chat') limit 1
+                for no key update skip locked) l
+           limit p_rows_max) q;
+  if v_rows is not null then
+    with ended as (
+      update message_status s set status = 'expired', ended = 'left', reason = 'left' where s.ctid = any (v_rows) and s.status = 'sent'
+      returning s.message_id, s.seq
+    )
+    select array_agg(e.message_id), array_agg(e.seq) into v_ended, v_seqs from ended e;
+    perform restante_exact_marks(v_chats, array_fill(p_user, array[cardinality(v_chats)]), true);
+  end if;
+  -- With these words the user's clients have rejected something.
+  update message_status s set reason = null
+   where s.user_id = p_user and s.class = v_one.class and s.seq > v_one.seq and s.seq <= v_last and s.reason is not null
+     and s.status in ('delivered', 'read', 'failed');
+  perform restante_forget_errors(v_ids, p_user);
+  v_is_held := coalesce(cardinality(v_ended), 0) < v_waiting;
+  if v_last is null then
+    perform restante_advance_settled(p_user, v_one.class);
+    update erasures e
+       set class = case v_one.class when 'chat' then 'alert' else 'event' end::inbox_class, seq = 0,
+           stage = case v_one.class when 'event' then 'people' else 'inbox' end
+     where e.user_id = p_user;
+  elsif not v_is_held then
+    update erasures e set seq = v_last where e.user_id = p_user;
+  end if;
+  return query
+    select v_one.class, e.seq, m.id, m.chat_id, m.seq, m.sender_id, v_now, v_is_held
+      from (select unnest(v_ended) as id, unnest(v_seqs) as seq) e
+      cross join lateral (select x.id, x.chat_id, x.seq, x.sender_id from messages x where x.id = e.id limit 1) m
+    union all
+    select v_one.class, null, null, null, null, null, v_now, v_is_held;
+end $$;
+
+COMMENT ON FUNCTION restante_erase_inbox(p_user bigint, p_rows_max integer) IS 'Ends what waits for a user that is erased (left): the next p_rows_max rows of the inbox that the job is at. Moves the place of the erasure, unless something is held (is_held). The words with which clients of the user have rejected messages go. One row per row that ended, and one without a message; nothing at all: the job is not at an inbox.';
+
+CREATE FUNCTION restante_erase_messages(p_user bigint, p_chat uuid, p_messages_max integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_one  erasures;
+  v_last bigint;
+  v_to   bigint;
+  v_end  bigint;
+  v_ids  uuid[];
+  v_rows tid[];
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e
+   where e.user_id = p_user and e.done_at is null and e.stage = 'chats' and e.chat_id = p_chat and e.empties for no key update;
+  if not found then
+    return 0;
+  end if;
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1;
+  v_to := least(greatest(v_one.seq, (select c.purged_seq from chats c where c.id = p_chat)) + 1000, v_last);
+  select array_agg(q.id order by q.seq), max(q.seq) into v_ids, v_end
+    from (select m.id, m.seq from messages m
+           where m.chat_id = p_chat and m.seq > v_one.seq and m.seq <= v_to and m.sender_id = p_user and m.recalled_at is null
+           order by m.seq limit p_messages_max) q;
+  if cardinality(v_ids) = p_messages_max then
+    v_to := v_end;
+  end if;
+  for v_n in 1 .. coalesce(cardinality(v_ids), 0) loop
+    perform restante_take_back(v_ids[v_n], p_user, null);
+  end loop;
+  -- A client that rejects a message may quote it. A row that is held is being acked.
+  select array_agg(q.at) into v_rows
+    from (select unnest(v_ids) as id) u
+    cross join lateral (
+      select x.ctid as at from message_status x
+       where x.message_id = u.id and x.reason is not null and x.status in ('sent', 'delivered', 'read', 'failed') for no key update skip locked) q;
+  update message_status s set reason = null where s.ctid = any (v_rows);
+  perform restante_forget_errors(v_ids, null);
+  update erasures e set chat_id = p_chat, seq = v_to, emptied = e.emptied + coalesce(cardinality(v_ids), 0) where e.user_id = p_user;
+  return coalesce(cardinality(v_ids), 0);
+end $$;
+
+COMMENT ON FUNCTION restante_erase_messages(p_user bigint, p_chat uuid, p_messages_max integer) IS 'Recalls the next messages of a user that is erased in the chat that the job is at: at most p_messages_max, among the next 1,000 numbers. Moves the place of the erasure, and returns how many. What clients have written of them goes, too.';
+
+CREATE FUNCTION restante_erase_user(p_user text, p_empties boolean, p_lifetime interval DEFAULT '90 days'::interval, p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_user bigint;
+begin
+  perform restante_needs_read_committed();
+  -- Of two that erase the same user the second waits here, and sees what the first has noted.
+  select u.id into v_user from users u where u.external_id = p_user for no key update;
+  if v_user is null then
+    outcome := 'not_found';
+  else
+    insert into erasures as e (user_id, empties) values (v_user, p_empties)
+      on conflict on constraint a_user_is_erased_once do update
+        set empties = excluded.empties or e.done_at is null and e.empties, emptied = case when e.done_at is null then e.emptied else 0 end,
+            asked_at = excluded.asked_at, round = 1, stage = 'chats', chat_id = excluded.chat_id, class = excluded.class, seq = 0, done_at = null
+        -- One that is under way goes on, unless more is wanted now.
+        where e.done_at is not null or excluded.empties > e.empties;
+    outcome := case when found then 'begun' else 'running' end;
+    perform restante_forget_profile(v_user);
+    select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
+      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user)) r;
+  end if;
+  perform restante_audit('user.erase', jsonb_build_object('userId', left(p_user, 128), 'content', case when p_empties then 'empty' else 'keep' end),
+                         outcome, p_actor, p_node);
+end $$;
+
+COMMENT ON FUNCTION restante_erase_user(p_user text, p_empties boolean, p_lifetime interval, p_actor text, p_node uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (for p_lifetime, restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after its end it begins anew, which changes nothing where nothing has come since.';
 
 CREATE TABLE event_exceptions (
     message_id uuid NOT NULL,
@@ -2597,6 +2972,43 @@ end $$;
 
 COMMENT ON FUNCTION restante_follow(p_feed uuid, p_users text[]) IS 'These users follow the feed: they get what is published after this. Inside your own transaction, which locks them until it ends.';
 
+CREATE FUNCTION restante_forget_errors(p_messages uuid[], p_user bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  update endings e set last_error = null, reason = case e.status when 'failed' then 'failed' else e.reason end
+    from (select unnest(p_messages) as id) u
+   where e.message_id = any (array[u.id]) and (p_user is null or e.user_id = p_user) and (e.last_error is not null or e.status = 'failed');
+end $$;
+
+COMMENT ON FUNCTION restante_forget_errors(p_messages uuid[], p_user bigint) IS 'Removes the words with which clients have rejected these messages from the endings: those of one recipient, or of all (null).';
+
+CREATE FUNCTION restante_forget_profile(p_user bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  update users u set display_name = null, avatar_url = null, came_at = null where u.id = p_user;
+  delete from preferences p where p.user_id = p_user;
+  delete from last_seen l where l.user_id = p_user;
+  delete from user_limits l where l.user_id = p_user;
+  delete from accounts a where a.name = (select u.external_id from users u where u.id = p_user);
+end $$;
+
+COMMENT ON FUNCTION restante_forget_profile(p_user bigint) IS 'Removes what is stored of a user beside its id: name, picture, preferences, when it came and was seen, its account and raised limits. Repeated, it does nothing.';
+
 CREATE FUNCTION restante_give_up(p_message uuid, p_user text, p_reason text) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -2713,6 +3125,57 @@ end $$;
 
 COMMENT ON FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) IS 'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none. A message that was recalled has no content and no metadata.';
 
+CREATE FUNCTION restante_invitations_left(p_inviter bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  -- One that was declined counts too: its row is there.
+  return 500 - (select count(*) from (select from invitations i where i.inviter_id = p_inviter limit 500) x);
+end $$;
+
+COMMENT ON FUNCTION restante_invitations_left(p_inviter bigint) IS 'The number of users that this one may still invite, until some of its invitations are accepted or have ended.';
+
+CREATE FUNCTION restante_invite(p_chat uuid, p_inviter text, p_users text[]) RETURNS text[]
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_outcome text;
+  v_invited text[];
+begin
+  select min(a.outcome) filter (where a.outcome not in ('done', 'invited')), array_agg(a.external_id order by a.external_id collate "C") filter (where a.outcome = 'invited')
+    into v_outcome, v_invited
+    from restante_add_named_members(p_chat, (select u.id from users u where u.external_id = p_inviter), p_users, true, 5000, true) a;
+  if v_outcome is not null then
+    raise exception 'user % cannot invite these users to chat %: %', p_inviter, p_chat, v_outcome using errcode =
+      case v_outcome when 'too_many_members' then 'program_limit_exceeded' when 'too_many_invitations' then 'program_limit_exceeded' else 'insufficient_privilege' end;
+  end if;
+  return coalesce(v_invited, '{}');
+end $$;
+
+COMMENT ON FUNCTION restante_invite(p_chat uuid, p_inviter text, p_users text[]) IS 'An admin of a group brings users into it, inside your own transaction, as over HTTP where only contacts write to one another: its contacts are members from your commit on, everybody else is invited. Returns who is invited now. Raises where nothing is done.';
+
+CREATE FUNCTION restante_invited_beside(p_chat uuid, p_users bigint[], p_max integer) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return (
+    select count(*) from (
+      select from invitations i
+       where i.chat_id = p_chat and i.declined_at is null and i.expires_at > clock_timestamp() and i.user_id <> all (p_users) limit p_max) x);
+end $$;
+
+COMMENT ON FUNCTION restante_invited_beside(p_chat uuid, p_users bigint[], p_max integer) IS 'The number of users who are invited to a group beside these, counted up to p_max.';
+
 CREATE TABLE nodes (
     node_id uuid NOT NULL,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
@@ -2767,7 +3230,7 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. seal: encrypts what is plain, or under an old key. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. revocations: removes revocations whose tokens have expired. statistics: counts what has happened. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. seal: encrypts what is plain, or under an old key. devices: removes devices that were not seen for 90 days. erase: goes on with users that are erased. expire: ends messages whose time has come. invitations: removes invitations that have expired. logins: removes logins that have ended. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. revocations: removes revocations whose tokens have expired. statistics: counts what has happened. presence: no job; it is locked by each transaction that changes who is online.';
 
 COMMENT ON COLUMN jobs.cursor IS 'The place that the job has got to, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
 
@@ -2882,6 +3345,72 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_lock_marks(p_chats uuid[], p_users bigint[]) IS 'Locks the marks of these members, in the one order.';
+
+CREATE FUNCTION restante_log_in(p_name text, p_verified text, p_new_hash text, p_login uuid, p_family uuid, p_secret_hash bytea, p_idle interval, p_lifetime interval, p_logins_max integer, p_access interval, OUT is_done boolean, OUT display_name text, OUT ends_at timestamp with time zone, OUT ended uuid[]) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now     timestamptz := clock_timestamp();
+  v_account record;
+begin
+  perform restante_needs_read_committed();
+  is_done := false;
+  ended := '{}';
+  -- A change of the password holds the row, and after it the hash is another one: what was verified before counts no more.
+  select a.display_name into v_account from accounts a where a.name = p_name and a.password_hash = p_verified for no key update;
+  if not found then
+    return;
+  end if;
+  if p_new_hash is not null then
+    update accounts a set password_hash = p_new_hash where a.name = p_name;
+  end if;
+  with oldest as materialized (
+    select l.id from account_logins l where l.name = p_name order by l.renewed_at desc offset p_logins_max - 1
+  ), gone as (
+    delete from account_logins l where l.id = any (array(select o.id from oldest o)) returning l.id
+  )
+  select coalesce(array_agg(g.id), '{}') into ended from gone g;
+  insert into account_logins (id, name, family, secret_hash, renewed_at, begun_at, ends_at, expires_at)
+    values (p_login, p_name, p_family, p_secret_hash, v_now, v_now, v_now + least(p_idle, p_lifetime), v_now + p_lifetime);
+  perform restante_revoke_logins(p_name, ended, p_access);
+  is_done := true;
+  display_name := v_account.display_name;
+  ends_at := v_now + least(p_idle, p_lifetime);
+end $$;
+
+COMMENT ON FUNCTION restante_log_in(p_name text, p_verified text, p_new_hash text, p_login uuid, p_family uuid, p_secret_hash bytea, p_idle interval, p_lifetime interval, p_logins_max integer, p_access interval, OUT is_done boolean, OUT display_name text, OUT ends_at timestamp with time zone, OUT ended uuid[]) IS 'Begins a login of an account whose password was verified against the hash p_verified. Where that is its hash no more, nothing is done. p_new_hash: a hash of the same password to be kept in its place. Beyond p_logins_max those that were renewed longest ago end.';
+
+CREATE FUNCTION restante_log_out(p_name text, p_family uuid, p_access interval) RETURNS uuid[]
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_name  text := p_name;
+  v_ended uuid[];
+begin
+  perform restante_needs_read_committed();
+  if p_family is null then
+    -- A login that begins meanwhile has the row, and is ended too, or comes later.
+    perform from accounts a where a.name = p_name for no key update;
+    with gone as (
+      delete from account_logins l where l.name = p_name returning l.id
+    )
+    select coalesce(array_agg(g.id), '{}') into v_ended from gone g;
+  else
+    with gone as (
+      delete from account_logins l where l.family = p_family returning l.id, l.name
+    )
+    select coalesce(array_agg(g.id), '{}'), max(g.name) into v_ended, v_name from gone g;
+  end if;
+  perform restante_revoke_logins(v_name, v_ended, p_access);
+  return v_ended;
+end $$;
+
+COMMENT ON FUNCTION restante_log_out(p_name text, p_family uuid, p_access interval) IS 'Ends the login of a family of refresh tokens, or all logins of an account (then p_family is null), on every node. Returns those that have ended. May be repeated.';
 
 CREATE FUNCTION restante_make_data_key(p_id text, p_master_id text, p_wrapped bytea, p_newest text) RETURNS boolean
     LANGUAGE plpgsql
@@ -3280,6 +3809,19 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) IS 'The number of rows that wait in an inbox, the first ones, that get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
+
+CREATE FUNCTION restante_people_changed(p_users bigint[], p_chat uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_check_marks(p_users);
+  if p_chat is not null then
+    perform pg_notify(restante_wake_channel(), 'chat ' || p_chat);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_people_changed(p_users bigint[], p_chat uuid) IS 'Tells every node that these users may know more or less of one another than before, and that the receipts of their direct chat, if there is one, are told in another form (its id with "chat " before it, on restante_wake_channel()). A hint: without it nodes find out within 30 s.';
 
 CREATE FUNCTION restante_presence_lock() RETURNS void
     LANGUAGE sql
@@ -3965,6 +4507,8 @@ begin
   v_were := found;
   delete from contacts c where c.user_id = p_other and c.other_id = p_user;
   v_were := v_were or found;
+  -- Nor does it stay invited by the other one. One who invites it has locked its row of users, too.
+  perform restante_end_invitations(null, array[p_user], p_other);
   select c.id into v_chat from chats c where c.direct_key = least(p_user, p_other) || ':' || greatest(p_user, p_other);
   if v_chat is not null then
     select h.last_seq into v_last from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
@@ -4004,7 +4548,7 @@ begin
   return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were;
 end $$;
 
-COMMENT ON FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) IS 'A user blocks another one. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
+COMMENT ON FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) IS 'A user blocks another one, and is no longer invited to groups by it. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
 
 CREATE FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) RETURNS record
     LANGUAGE plpgsql
@@ -4042,6 +4586,72 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) IS 'A user requests another one as a contact, or accepts its request; with p_accepts it does nothing where there is none. Outcome: requested; contact (the other one had requested it, or they were contacts); not_found (there is no request to accept); blocked (the user has blocked the other one); too_many (the user has p_contacts_max contacts and requests). is_told: something has changed, and the other one may learn of it. Of a request by a user that it has blocked it learns nothing, and the user sees no difference.';
+
+CREATE FUNCTION restante_put_invitations(p_chat uuid, p_inviter bigint, p_users bigint[]) RETURNS bigint[]
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_invited bigint[];
+begin
+  perform restante_needs_read_committed();
+  with made as (
+    insert into invitations as i (user_id, chat_id, inviter_id, expires_at)
+      select u.id, p_chat, p_inviter, clock_timestamp() + interval '30 days' from unnest(p_users) u (id) order by u.id
+      on conflict on constraint a_user_is_invited_to_a_chat_once do update
+        set inviter_id = excluded.inviter_id, invited_at = excluded.invited_at, expires_at = excluded.expires_at, declined_at = null
+        where i.expires_at <= clock_timestamp()
+      returning i.user_id
+  )
+  select array_agg(m.user_id order by m.user_id) into v_invited from made m;
+  if v_invited is not null then
+    -- Sessions of theirs at every node look for what waits for them.
+    perform restante_check_marks(v_invited);
+  end if;
+  return coalesce(v_invited, '{}');
+end $$;
+
+COMMENT ON FUNCTION restante_put_invitations(p_chat uuid, p_inviter bigint, p_users bigint[]) IS 'Invites these users to a group, for 30 days, and returns those of them who were not invited before. Called after restante_why_not_invite() in the same transaction.';
+
+CREATE FUNCTION restante_put_members(p_chat uuid, p_users bigint[], p_last_seq bigint, p_count bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  insert into chat_members as cm (chat_id, user_id, joined_seq)
+    select p_chat, u.user_id, p_last_seq from unnest(p_users) u (user_id)
+    on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = p_last_seq, left_seq = null;
+  -- Members that were in the group before have marks, and a late ack may be moving these.
+  perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(p_users), 0)]), p_users);
+  update marks k
+     set delivered_seq = p_last_seq, read_seq = p_last_seq, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
+    from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
+            from unnest(p_users) u (user_id)) w
+   where k.chat_id = p_chat and k.user_id = any (array[w.user_id]) and k.step = w.step;
+  insert into marks (chat_id, user_id, delivered_seq, read_seq)
+    select p_chat, u.user_id, p_last_seq, p_last_seq from unnest(p_users) u (user_id)
+     where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
+  if p_users is not null then
+    perform restante_note_recount(p_chat, p_count, p_count + array_length(p_users, 1));
+    perform restante_end_invitations(p_chat, p_users);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_put_members(p_chat uuid, p_users bigint[], p_last_seq bigint, p_count bigint) IS 'Makes these users, who are none yet, members of a group that has so many: they get messages above p_last_seq, its highest number, and are invited no more. Called under the lock of the chat''s head, by those who have looked whether they may.';
 
 CREATE FUNCTION restante_put_preferences(p_user bigint, p_types text[], p_chats uuid[]) RETURNS text
     LANGUAGE plpgsql
@@ -4400,6 +5010,46 @@ end $$;
 
 COMMENT ON FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) IS 'Goes on with a recall, that of p_message or else the first one behind p_after, for its next p_rows_max recipients: rows that wait end (recalled), and recipients to whom it was delivered get the notice, once. Waits for no lock: what somebody holds is looked at again after the last recipient. Returns a row for each recipient, with has_ended, and first one without a recipient: is_first (no part was done before), goes_on (there are recipients behind these), is_done (all are done, and nothing is left of it here). Nothing at all: there is no such recall, or another node is at it.';
 
+CREATE FUNCTION restante_refresh_login(p_family uuid, p_presented bytea, p_next bytea, p_idle interval, p_grace interval, p_access interval, OUT outcome text, OUT name text, OUT display_name text, OUT login_id uuid, OUT ends_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now   timestamptz := clock_timestamp();
+  v_login record;
+begin
+  perform restante_needs_read_committed();
+  outcome := 'unknown';
+  -- Two clients with the same token come one after the other.
+  select l.* into v_login from account_logins l where l.family = p_family for update;
+  if not found then
+    return;
+  end if;
+  name := v_login.name;
+  login_id := v_login.id;
+  if v_login.ends_at <= v_now then
+    return;
+  end if;
+  if p_presented = v_login.secret_hash or (p_presented = v_login.previous_hash and v_now < v_login.renewed_at + p_grace) then
+    ends_at := least(v_now + p_idle, v_login.expires_at);
+    -- Within the grace the token that nobody may have got gives way. The time at which the grace began stays.
+    update account_logins l
+       set previous_hash = p_presented, secret_hash = p_next, ends_at = least(v_now + p_idle, v_login.expires_at),
+           renewed_at = case when p_presented = v_login.secret_hash then v_now else l.renewed_at end
+     where l.id = v_login.id;
+    select a.display_name into display_name from accounts a where a.name = v_login.name;
+    outcome := 'renewed';
+    return;
+  end if;
+  delete from account_logins l where l.id = v_login.id;
+  perform restante_revoke_logins(v_login.name, array[v_login.id], p_access);
+  outcome := 'reused';
+end $$;
+
+COMMENT ON FUNCTION restante_refresh_login(p_family uuid, p_presented bytea, p_next bytea, p_idle interval, p_grace interval, p_access interval, OUT outcome text, OUT name text, OUT display_name text, OUT login_id uuid, OUT ends_at timestamp with time zone) IS 'Renews a login: its refresh token counts no more, and the next one does. Outcomes: renewed; unknown: it has ended, or there was none; reused: the token was used before, so two have it, and the login has ended. Within p_grace of its use the token before counts as well: its answer may have been lost.';
+
 CREATE FUNCTION restante_refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -4574,6 +5224,16 @@ begin
     perform restante_note_recount(p_chat, v_count + array_length(v_leaving, 1), v_count);
   end if;
 
+  -- An admin withdraws an invitation as it removes a member. One that was declined stays, or it could be made again.
+  return query
+    select 'withdrawn', u.id, u.external_id, v_last, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, v_now
+      from unnest(restante_end_invitations(p_chat, p_users)) w (user_id)
+      cross join lateral (select y.id, y.external_id from users y where y.id = w.user_id limit 1) u;
+  -- Nobody is left who has invited them.
+  if v_count = 0 then
+    perform restante_end_invitations(p_chat, array(select i.user_id from invitations i where i.chat_id = p_chat));
+  end if;
+
   -- A group is never without an admin as long as somebody is in it: the one who has been here longest becomes one.
   if not exists (select 1 from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null and cm.role = 'admin') then
     select cm.user_id into v_heir from chat_members cm
@@ -4582,7 +5242,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) IS 'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
+COMMENT ON FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) IS 'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. Those of them who are invited are invited no more. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left; then one per invitation that was withdrawn, outcome withdrawn. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
 
 CREATE FUNCTION restante_request_contact(p_user text, p_other text) RETURNS text
     LANGUAGE plpgsql
@@ -4613,6 +5273,8 @@ begin
       raise exception 'message % was recalled by its sender', p_message using errcode = 'object_not_in_prerequisite_state';
     when 'left' then
       raise exception 'user % has left the chat of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
+    when 'blocked' then
+      raise exception 'user % has blocked the sender of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
     else
       raise exception 'message % for user % is %, only failed ones can be put back', p_message, p_user,
         (select s.status from message_status s join users u on u.id = s.user_id where s.message_id = p_message and u.external_id = p_user)
@@ -4672,6 +5334,13 @@ begin
     outcome := 'left';
     return;
   end if;
+  -- One who blocks writes the block before it waits for the lock on the chat, so it is seen here, or it ends what is put back. A block counts in
+  -- the direct chat of the two alone: closed_chats has no others. The notice of a recall reaches who has the message.
+  if v_seq > 0 and exists (select from closed_chats c where c.chat_id = v_chat and c.user_id = v_user)
+     and exists (select from blocks b where b.user_id = v_user and b.other_id = v_sender) then
+    outcome := 'blocked';
+    return;
+  end if;
   select i.ctid, i.last_seq + 1 into v_at, v_last
     from inboxes i where i.user_id = v_user and i.class = v_row.class order by i.step desc limit 1 for no key update;
   select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user for update;
@@ -4701,7 +5370,7 @@ begin
   outcome := 'requeued';
 end $$;
 
-COMMENT ON FUNCTION restante_return_to_inbox(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), not_failed.';
+COMMENT ON FUNCTION restante_return_to_inbox(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), blocked (of their direct chat: the recipient has blocked the sender), not_failed.';
 
 CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p_token text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_lifetime interval DEFAULT '90 days'::interval, p_by text DEFAULT SESSION_USER, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
@@ -4728,6 +5397,26 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is noted in the audit, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';
+
+CREATE FUNCTION restante_revoke_logins(p_name text, p_logins uuid[], p_lifetime interval) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  perform restante_needs_read_committed();
+  if cardinality(p_logins) = 0 then
+    return;
+  end if;
+  insert into revocations (token_id, revoked_at, expires_at, revoked_by)
+    select l.id::text, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
+    on conflict on constraint something_is_revoked_once do nothing;
+  perform pg_notify(restante_wake_channel(), 'revoked');
+end $$;
+
+COMMENT ON FUNCTION restante_revoke_logins(p_name text, p_logins uuid[], p_lifetime interval) IS 'Revokes the access tokens of these logins on every node, for as long as such a token lives. Part of the functions that end logins.';
 
 CREATE FUNCTION restante_rotate_keys(p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid) RETURNS bigint
     LANGUAGE plpgsql
@@ -4815,6 +5504,38 @@ begin
 end $_$;
 
 COMMENT ON FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text, p_metadata jsonb, p_message_id uuid, p_expires_at timestamp with time zone) IS 'Sends a message inside your own transaction, with the same effect as a client''s send, and returns its id. It is accepted when you commit (chat and inboxes are locked only then) and is gone when you roll back. The sender must be a member, now and at the commit. At most 1,000 messages a transaction. The same id again from the same sender is the same message.';
+
+CREATE FUNCTION restante_set_limit(p_user text, p_factor integer, p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid, p_rows_max integer DEFAULT 10000) RETURNS text
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_user    bigint;
+  v_outcome text := 'set';
+begin
+  perform restante_needs_read_committed();
+  if p_factor is null or p_factor < 1 or p_factor > 1000 then
+    raise exception 'a factor is 1 to 1000' using errcode = 'invalid_parameter_value';
+  end if;
+  select u.id into v_user from users u where u.external_id = p_user;
+  if v_user is null then
+    v_outcome := 'not_found';
+  elsif p_factor = 1 then
+    delete from user_limits l where l.user_id = v_user;
+  elsif not exists (select from user_limits l where l.user_id = v_user)
+        and (select count(*) from (select from user_limits x where x.user_id >= 0 order by x.user_id limit p_rows_max) q) >= p_rows_max then
+    v_outcome := 'too_many';
+  else
+    insert into user_limits as l (user_id, factor) values (v_user, p_factor)
+      on conflict on constraint a_user_has_one_factor do update set factor = excluded.factor, set_at = clock_timestamp();
+  end if;
+  perform restante_audit('limits.set', jsonb_build_object('userId', left(p_user, 128), 'factor', p_factor), v_outcome, p_actor, p_node);
+  perform pg_notify(restante_wake_channel(), 'limits');
+  return v_outcome;
+end $$;
+
+COMMENT ON FUNCTION restante_set_limit(p_user text, p_factor integer, p_actor text, p_node uuid, p_rows_max integer) IS 'Multiplies all rates of a user by p_factor, 1 to 1000, on every node, and notes it in the audit; 1: they are those of others again. Outcome: set; not_found: there is no such user; too_many: p_rows_max users have a factor already. Repeated, the last one counts.';
 
 CREATE FUNCTION restante_set_preferences(p_user text, p_muted_types text[] DEFAULT NULL::text[], p_muted_chats uuid[] DEFAULT NULL::uuid[]) RETURNS void
     LANGUAGE plpgsql
@@ -5003,7 +5724,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_spread(p_places integer[], p_counts bigint[], p_length integer) IS 'A row of counts that has each of p_counts added at its place, from 1, and 0 elsewhere. It has p_length places, and more where a place is beyond. Places that are null are left out.';
 
-CREATE FUNCTION restante_stays_away(p_users bigint[], p_caller bigint, p_contacts_only boolean) RETURNS boolean
+CREATE FUNCTION restante_strangers(p_users bigint[], p_caller bigint) RETURNS bigint[]
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -5014,11 +5735,10 @@ CREATE FUNCTION restante_stays_away(p_users bigint[], p_caller bigint, p_contact
     SET search_path TO 'public', 'pg_temp'
     AS $$
 begin
-  return restante_has_blocked(p_users, p_caller) or p_contacts_only and exists (
-    select from (select unnest(p_users) as id) u where u.id <> p_caller and not restante_are_contacts(u.id, p_caller));
+  return array(select u.id from (select unnest(p_users) as id) u where u.id <> p_caller and not restante_are_contacts(u.id, p_caller) order by u.id);
 end $$;
 
-COMMENT ON FUNCTION restante_stays_away(p_users bigint[], p_caller bigint, p_contacts_only boolean) IS 'True where the caller may not bring one of these users into a group: it has blocked the caller or, with p_contacts_only, is no contact of it.';
+COMMENT ON FUNCTION restante_strangers(p_users bigint[], p_caller bigint) IS 'Those of these users that are no contacts of the caller, without the caller itself.';
 
 CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) RETURNS record
     LANGUAGE plpgsql
@@ -5269,6 +5989,50 @@ end $$;
 
 COMMENT ON FUNCTION restante_take_block_back(p_user bigint, p_other bigint) IS 'A user blocks another one no more. Their direct chat is open again unless the other one blocks too. What has ended stays ended. Outcome: done, with the direct chat if there is one; again (it was not blocked).';
 
+CREATE FUNCTION restante_take_invitation(p_user bigint, p_chat uuid, p_members_max integer) RETURNS TABLE(outcome text, title text, joined_seq bigint, inviter text)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_last    bigint;
+  v_joined  bigint;
+  v_inviter bigint;
+  v_count   bigint;
+begin
+  perform restante_needs_read_committed();
+  -- Without an invitation nothing is locked: those who send would wait for it.
+  if not exists (select from invitations i where i.user_id = p_user and i.chat_id = p_chat) then
+    select cm.joined_seq into v_joined from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_user and cm.left_seq is null;
+    return query select case when v_joined is null then 'not_found' else 'again' end, null::text, v_joined, null::text;
+    return;
+  end if;
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
+  perform from users u where u.id = p_user for no key update;
+  -- A statement after the locks: nobody joins, leaves or sends any more, and a block of the inviter is seen.
+  select i.inviter_id into v_inviter from invitations i
+   where i.user_id = p_user and i.chat_id = p_chat and i.declined_at is null and i.expires_at > clock_timestamp();
+  select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
+  if v_inviter is null or v_count = 0 then
+    select cm.joined_seq into v_joined from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_user and cm.left_seq is null;
+    return query select case when v_joined is null then 'not_found' else 'again' end, null::text, v_joined, null::text;
+    return;
+  elsif v_count >= p_members_max then
+    return query select 'too_many_members', null::text, null::bigint, null::text;
+    return;
+  end if;
+  perform restante_put_members(p_chat, array[p_user], v_last, v_count);
+  return query select 'done', (select c.title from chats c where c.id = p_chat), v_last, (select u.external_id from users u where u.id = v_inviter);
+end $$;
+
+COMMENT ON FUNCTION restante_take_invitation(p_user bigint, p_chat uuid, p_members_max integer) IS 'A user accepts an invitation, and is a member from now on: it gets messages above joined_seq, as one who is added. Outcome: done, with the title of the group and who had invited it; again (it is a member already); not_found (no invitation waits for it, or nobody is in the group any more); too_many_members.';
+
 CREATE FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -5376,6 +6140,49 @@ end $$;
 
 COMMENT ON FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) IS 'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key, each becomes a row for the user (restante_event_becomes), and no more than p_waiting_max numbers are not settled then. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';
 
+CREATE FUNCTION restante_turn_down_invitation(p_user bigint, p_chat uuid) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_declined_at timestamptz;
+begin
+  perform restante_needs_read_committed();
+  perform from users u where u.id = p_user for no key update;
+  select i.declined_at into v_declined_at from invitations i where i.user_id = p_user and i.chat_id = p_chat and i.expires_at > clock_timestamp();
+  if not found then
+    return 'not_found';
+  elsif v_declined_at is not null then
+    return 'again';
+  end if;
+  update invitations i set declined_at = clock_timestamp() where i.user_id = p_user and i.chat_id = p_chat;
+  perform restante_check_marks(array[p_user]);
+  return 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_turn_down_invitation(p_user bigint, p_chat uuid) IS 'A user declines an invitation. Until it expires nobody invites the user to this group again; a contact that is an admin can add it. Outcome: done; again (it has declined it); not_found (it has none).';
+
+CREATE FUNCTION restante_two_users(p_user text, p_other text, p_alike text, OUT user_id bigint, OUT other_id bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  if p_user = p_other then
+    raise exception 'user % cannot %', p_user, p_alike using errcode = 'invalid_parameter_value';
+  end if;
+  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into user_id, other_id
+    from restante_users(array[p_user, p_other]) u;
+end $$;
+
+COMMENT ON FUNCTION restante_two_users(p_user text, p_other text, p_alike text, OUT user_id bigint, OUT other_id bigint) IS 'The numbers of two users, who are made where they are new. Raises where both are the same one, which cannot do what p_alike says.';
+
 CREATE FUNCTION restante_unblock(p_user text, p_other text) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -5385,15 +6192,15 @@ CREATE FUNCTION restante_unblock(p_user text, p_other text) RETURNS boolean
     AS $$
 #variable_conflict use_column
 declare
-  v_user    bigint := (select u.id from users u where u.external_id = p_user);
-  v_other   bigint := (select u.id from users u where u.external_id = p_other);
-  v_outcome text;
+  v_user  bigint := (select u.id from users u where u.external_id = p_user);
+  v_other bigint := (select u.id from users u where u.external_id = p_other);
+  v_block record;
 begin
-  select b.outcome into v_outcome from restante_take_block_back(v_user, v_other) b;
-  if v_outcome = 'done' then
-    perform restante_check_marks(array[v_user, v_other]);
+  select b.outcome, b.chat_id into v_block from restante_take_block_back(v_user, v_other) b;
+  if v_block.outcome = 'done' then
+    perform restante_people_changed(array[v_user, v_other], v_block.chat_id);
   end if;
-  return v_outcome = 'done';
+  return v_block.outcome = 'done';
 end $$;
 
 COMMENT ON FUNCTION restante_unblock(p_user text, p_other text) IS 'One user blocks another no more, inside your own transaction. What has ended stays ended. False: it had not blocked it.';
@@ -5523,11 +6330,121 @@ begin
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
   return case when v_count + p_unknown > p_members_max then 'too_many_members'
+              when restante_has_blocked(p_users, p_caller) then 'not_accepted'
               -- An unknown user has no contacts.
-              when p_contacts_only and p_unknown > 0 or restante_stays_away(p_users, p_caller, p_contacts_only) then 'not_accepted' end;
+              when p_contacts_only and restante_invitations_left(p_caller) < p_unknown then 'too_many_invitations' end;
 end $$;
 
 COMMENT ON FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer, p_contacts_only boolean) IS 'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
+
+CREATE FUNCTION restante_why_not_invite(p_chat uuid, p_inviter bigint, p_users bigint[]) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+  perform restante_needs_read_committed();
+  if cardinality(p_users) = 0 then
+    return null;
+  end if;
+  -- Two that invite the same user, or in the name of the same one, count one after the other. A block is waited for, or waits.
+  perform from users u where u.id = any (p_users || p_inviter) order by u.id for no key update;
+  -- A statement after the locks.
+  if exists (
+    select from (select unnest(p_users) as id) u
+    cross join lateral (
+      select count(*) as stored, count(*) filter (where i.declined_at is null and i.expires_at > clock_timestamp()) as waiting,
+             count(*) filter (where i.chat_id = p_chat and i.declined_at is not null and i.expires_at > clock_timestamp()) as declined,
+             count(*) filter (where i.chat_id = p_chat and i.declined_at is null and i.expires_at > clock_timestamp()) as invited
+        from (select * from invitations x where x.user_id = u.id limit 1000) i
+    ) n
+    where n.declined > 0 or n.invited = 0 and (n.waiting >= 100 or n.stored >= 1000)
+  ) then
+    return 'not_accepted';
+  end if;
+  if cardinality(p_users) - (
+    select count(*) from (select unnest(p_users) as id) u
+    cross join lateral (select from invitations i where i.user_id = u.id and i.chat_id = p_chat and i.expires_at > clock_timestamp() limit 1) i
+  ) > restante_invitations_left(p_inviter) then
+    return 'too_many_invitations';
+  end if;
+  return null;
+end $$;
+
+COMMENT ON FUNCTION restante_why_not_invite(p_chat uuid, p_inviter bigint, p_users bigint[]) IS 'The reason why this user does not invite these to a group: not_accepted (one of them has declined an invitation to it that has not expired, or has as many invitations as it may), too_many_invitations (that the inviter has made). Null: they may be, unless one has blocked the inviter. They and the inviter stay locked until the transaction ends. Who is invited already counts for nothing.';
+
+CREATE TABLE account_logins (
+    id uuid NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
+    family uuid NOT NULL,
+    secret_hash bytea NOT NULL,
+    previous_hash bytea,
+    renewed_at timestamp with time zone NOT NULL,
+    begun_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_login_ends_when_it_expires_at_the_latest CHECK ((ends_at <= expires_at)),
+    CONSTRAINT hashes_of_refresh_tokens_are_of_sha256 CHECK (((octet_length(secret_hash) = 32) AND (octet_length(previous_hash) = 32)))
+);
+
+COMMENT ON TABLE account_logins IS 'Logins that are open: what one client of an account has from its login to its logout. A bounded number for each account.';
+
+COMMENT ON COLUMN account_logins.id IS 'The login, as its access tokens name it (sid).';
+
+COMMENT ON COLUMN account_logins.name IS 'The account.';
+
+COMMENT ON COLUMN account_logins.family IS 'What all refresh tokens of the login have in common: their first half. It is in no access token.';
+
+COMMENT ON COLUMN account_logins.secret_hash IS 'SHA-256 of the other half of the refresh token that counts now.';
+
+COMMENT ON COLUMN account_logins.previous_hash IS 'The same of the one before, which counts once more for REFRESH_GRACE_SECS; null: there was none.';
+
+COMMENT ON COLUMN account_logins.renewed_at IS 'When the refresh token that counts was given out.';
+
+COMMENT ON COLUMN account_logins.begun_at IS 'When the password was given.';
+
+COMMENT ON COLUMN account_logins.ends_at IS 'From then on the refresh token is worth nothing: it was not used in time, or the login has expired.';
+
+COMMENT ON COLUMN account_logins.expires_at IS 'From then on the login has expired, however often it was renewed.';
+
+COMMENT ON CONSTRAINT a_login_ends_when_it_expires_at_the_latest ON account_logins IS 'Renewing it does not make it last for ever.';
+
+COMMENT ON CONSTRAINT hashes_of_refresh_tokens_are_of_sha256 ON account_logins IS 'No refresh token ever stands here.';
+
+CREATE TABLE accounts (
+    name text NOT NULL COLLATE pg_catalog."C",
+    display_name text,
+    password_hash text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    password_changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT a_password_is_hashed_with_argon2id CHECK (((password_hash ~~ '$argon2id$%'::text) AND (char_length(password_hash) <= 256))),
+    CONSTRAINT an_account_has_a_plain_name CHECK ((name ~ '^[a-z0-9][a-z0-9._-]{0,63}$'::text)),
+    CONSTRAINT an_account_is_shown_by_a_short_name CHECK (((char_length(display_name) >= 1) AND (char_length(display_name) <= 256)))
+);
+
+COMMENT ON TABLE accounts IS 'Names with passwords, for those without an issuer of tokens. Empty unless ACCOUNTS is on. The name is the external id of a user, whose row is made when it first comes.';
+
+COMMENT ON COLUMN accounts.name IS 'The user, as its tokens name it (sub).';
+
+COMMENT ON COLUMN accounts.display_name IS 'The name that is shown to people: the claim name of its tokens.';
+
+COMMENT ON COLUMN accounts.password_hash IS 'The hash of the password by argon2id, with its salt and its parameters, in the form of PHC strings.';
+
+COMMENT ON COLUMN accounts.created_at IS 'When it was registered.';
+
+COMMENT ON COLUMN accounts.password_changed_at IS 'When its password was changed, the last time. A hash that is made anew of the same password is no change.';
+
+COMMENT ON CONSTRAINT a_password_is_hashed_with_argon2id ON accounts IS 'No password ever stands here.';
+
+COMMENT ON CONSTRAINT an_account_has_a_plain_name ON accounts IS 'Nobody can register a name that looks like that of another account.';
+
+COMMENT ON CONSTRAINT an_account_is_shown_by_a_short_name ON accounts IS 'As a token may carry it.';
 
 CREATE TABLE chats (
     id uuid NOT NULL,
@@ -6007,9 +6924,11 @@ CREATE TABLE encryption (
     only_row boolean DEFAULT true NOT NULL,
     is_on boolean DEFAULT false NOT NULL,
     allows_sql boolean DEFAULT false NOT NULL,
+    switched_at timestamp with time zone,
     old_before timestamp with time zone,
     sweeps_wanted bigint DEFAULT 0 NOT NULL,
     sweeps_done bigint DEFAULT 0 NOT NULL,
+    settled_sweep bigint,
     CONSTRAINT the_row_of_encryption_is_the_only_one CHECK (only_row)
 );
 
@@ -6021,11 +6940,15 @@ COMMENT ON COLUMN encryption.is_on IS 'Nodes seal what they store. Functions for
 
 COMMENT ON COLUMN encryption.allows_sql IS 'ENCRYPTION_ALLOW_SQL: plain text may stand in the tables, in WAL and in backups until the job seal has sealed it.';
 
+COMMENT ON COLUMN encryption.switched_at IS 'When a node last started with other settings than the node before it. Null: none has.';
+
 COMMENT ON COLUMN encryption.old_before IS 'Data keys from before this time are to be replaced in every row (restante_rotate_keys). Null: none is.';
 
-COMMENT ON COLUMN encryption.sweeps_wanted IS 'Sweeps of all messages that were asked for so far: by each start of a node that seals, and by each rotation.';
+COMMENT ON COLUMN encryption.sweeps_wanted IS 'Sweeps of all messages that were asked for so far: by each change of the settings, by each start of a node that seals while settled_sweep is null, and by each rotation.';
 
 COMMENT ON COLUMN encryption.sweeps_done IS 'The number of the last sweep that has come to its end. Smaller than sweeps_wanted: the job seal is at work.';
+
+COMMENT ON COLUMN encryption.settled_sweep IS 'A sweep that began when every node had started a minute or more after switched_at, so that none stores plain text behind it: a start asks for no other one. Null: there was none.';
 
 COMMENT ON CONSTRAINT the_row_of_encryption_is_the_only_one ON encryption IS 'There is nothing that a second one could say.';
 
@@ -6078,6 +7001,47 @@ COMMENT ON COLUMN endings.ended_at IS 'When it ended, or was put back.';
 COMMENT ON COLUMN endings.ended_xid IS 'Transaction that changed it last: a sender asks for what changed in the transactions that its last look did not see.';
 
 COMMENT ON CONSTRAINT endings_failed_expired_or_were_put_back ON endings IS 'sent: an operator put it back, and its sender may have to be told. What is delivered has not ended.';
+
+CREATE TABLE erasures (
+    user_id bigint NOT NULL,
+    empties boolean NOT NULL,
+    asked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    round smallint DEFAULT 1 NOT NULL,
+    stage text DEFAULT 'chats'::text NOT NULL COLLATE pg_catalog."C",
+    chat_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    class inbox_class DEFAULT 'chat'::inbox_class NOT NULL,
+    seq bigint DEFAULT 0 NOT NULL,
+    emptied bigint DEFAULT 0 NOT NULL,
+    done_at timestamp with time zone,
+    CONSTRAINT an_erasure_has_a_stage CHECK ((stage = ANY (ARRAY['chats'::text, 'events'::text, 'inbox'::text, 'people'::text]))),
+    CONSTRAINT an_erasure_has_two_rounds CHECK ((round = ANY (ARRAY[1, 2])))
+);
+
+COMMENT ON TABLE erasures IS 'Users that were erased, and how far that has got. Written by restante_erase_user(), and by the job erase, a part at a time.';
+
+COMMENT ON COLUMN erasures.user_id IS 'The user (users.id). Its row in users stays, since rows of others name it.';
+
+COMMENT ON COLUMN erasures.empties IS 'The messages and events of the user are emptied. False: they stay as they are.';
+
+COMMENT ON COLUMN erasures.asked_at IS 'When it was asked for, the last time.';
+
+COMMENT ON COLUMN erasures.round IS 'The job goes through everything twice, the second time some seconds later. Until then another node may have taken a token that was revoked.';
+
+COMMENT ON COLUMN erasures.stage IS 'The part that the job is at: chats (memberships, messages), events, inbox (what waits for the user), people (contacts, blocks, follows, devices).';
+
+COMMENT ON COLUMN erasures.chat_id IS 'The chat, or the stream, that the job is at. Those of the user below it are done.';
+
+COMMENT ON COLUMN erasures.class IS 'The inbox that the job is at.';
+
+COMMENT ON COLUMN erasures.seq IS 'Numbers up to this one were looked at, of the chat, stream or inbox. The largest number there is: the chat is done.';
+
+COMMENT ON COLUMN erasures.emptied IS 'Messages and events that were emptied so far.';
+
+COMMENT ON COLUMN erasures.done_at IS 'When the second round came to its end. Null: the job is at work.';
+
+COMMENT ON CONSTRAINT an_erasure_has_a_stage ON erasures IS 'The job knows these.';
+
+COMMENT ON CONSTRAINT an_erasure_has_two_rounds ON erasures IS 'A third one would find nothing.';
 
 CREATE TABLE event_statistics (
     message_id uuid NOT NULL,
@@ -6272,6 +7236,35 @@ COMMENT ON COLUMN inboxes.last_seq IS 'Highest number given so far; message_stat
 COMMENT ON COLUMN inboxes.settled_seq IS 'Nothing at or below this number waits any more (no row in status sent). A drain starts behind it. Computed only while this row is locked, in a later statement than the lock; may lag, must never lead.';
 
 COMMENT ON COLUMN inboxes.purged_seq IS 'Numbers at or below it have been removed, with their gaps: a device behind it is told one gap (purged) up to here. Only grows, never above settled_seq.';
+
+CREATE TABLE invitations (
+    user_id bigint NOT NULL,
+    chat_id uuid NOT NULL,
+    inviter_id bigint NOT NULL,
+    invited_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    declined_at timestamp with time zone,
+    CONSTRAINT an_invitation_ends_after_it_was_made CHECK ((expires_at > invited_at)),
+    CONSTRAINT nobody_invites_itself CHECK ((user_id <> inviter_id))
+);
+
+COMMENT ON TABLE invitations IS 'The users who are invited to groups. One waits while it is neither declined nor expired. Written by restante_put_invitations(), ended by those who accept, decline, withdraw and block, and by a job.';
+
+COMMENT ON COLUMN invitations.user_id IS 'The user that is invited.';
+
+COMMENT ON COLUMN invitations.chat_id IS 'The group.';
+
+COMMENT ON COLUMN invitations.inviter_id IS 'The admin that has invited it.';
+
+COMMENT ON COLUMN invitations.invited_at IS 'Since when.';
+
+COMMENT ON COLUMN invitations.expires_at IS 'From then on it counts no more, and a job removes the row (invitations).';
+
+COMMENT ON COLUMN invitations.declined_at IS 'The time at which the user has declined it. Until the invitation expires the user is not invited to this group again.';
+
+COMMENT ON CONSTRAINT an_invitation_ends_after_it_was_made ON invitations IS 'It waits for a while.';
+
+COMMENT ON CONSTRAINT nobody_invites_itself ON invitations IS 'An inviter is a member of the group.';
 
 CREATE TABLE last_seen (
     user_id bigint NOT NULL,
@@ -6654,6 +7647,23 @@ COMMENT ON COLUMN statistics_journal.accepted IS 'Where messages is null: their 
 
 COMMENT ON CONSTRAINT a_line_names_messages_or_sums_them_up ON statistics_journal IS 'A line without either is counted nowhere.';
 
+CREATE TABLE user_limits (
+    user_id bigint NOT NULL,
+    factor integer NOT NULL,
+    set_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT a_factor_lies_between_2_and_1000 CHECK (((factor >= 2) AND (factor <= 1000)))
+);
+
+COMMENT ON TABLE user_limits IS 'Users whose rates an operator has raised. Nodes read all of it: for some users, not for many.';
+
+COMMENT ON COLUMN user_limits.user_id IS 'The user.';
+
+COMMENT ON COLUMN user_limits.factor IS 'All rates of the user are multiplied by it.';
+
+COMMENT ON COLUMN user_limits.set_at IS 'When it was set.';
+
+COMMENT ON CONSTRAINT a_factor_lies_between_2_and_1000 ON user_limits IS 'A user with the factor 1 has no row.';
+
 ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME users_id_seq
     START WITH 1
@@ -6745,17 +7755,26 @@ ALTER TABLE ONLY blocks
 ALTER TABLE ONLY followers
     ADD CONSTRAINT a_user_follows_a_stream_once PRIMARY KEY (user_id, feed_id, class);
 
+ALTER TABLE ONLY user_limits
+    ADD CONSTRAINT a_user_has_one_factor PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY preferences
     ADD CONSTRAINT a_user_has_preferences_once PRIMARY KEY (user_id);
 
 ALTER TABLE ONLY feed_publishers
     ADD CONSTRAINT a_user_is_a_publisher_once PRIMARY KEY (feed_id, user_id);
 
+ALTER TABLE ONLY erasures
+    ADD CONSTRAINT a_user_is_erased_once PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY event_exceptions
     ADD CONSTRAINT a_user_is_excepted_once PRIMARY KEY (message_id, user_id);
 
 ALTER TABLE ONLY chat_members
     ADD CONSTRAINT a_user_is_in_a_chat_once PRIMARY KEY (chat_id, user_id);
+
+ALTER TABLE ONLY invitations
+    ADD CONSTRAINT a_user_is_invited_to_a_chat_once PRIMARY KEY (user_id, chat_id);
 
 ALTER TABLE ONLY devices
     ADD CONSTRAINT a_user_names_a_device_once PRIMARY KEY (user_id, device_id);
@@ -6784,8 +7803,23 @@ ALTER TABLE ONLY chats
 ALTER TABLE ONLY data_keys
     ADD CONSTRAINT data_keys_are_known_by_their_id PRIMARY KEY (id);
 
+ALTER TABLE ONLY accounts
+    ADD CONSTRAINT each_account_has_a_name_of_its_own PRIMARY KEY (name);
+
+COMMENT ON CONSTRAINT each_account_has_a_name_of_its_own ON accounts IS 'A name that is taken is refused.';
+
 ALTER TABLE ONLY users
     ADD CONSTRAINT each_external_id_names_one_user UNIQUE (external_id);
+
+ALTER TABLE ONLY account_logins
+    ADD CONSTRAINT each_login_has_a_family_of_refresh_tokens UNIQUE (family);
+
+COMMENT ON CONSTRAINT each_login_has_a_family_of_refresh_tokens ON account_logins IS 'A refresh token names it.';
+
+ALTER TABLE ONLY account_logins
+    ADD CONSTRAINT each_login_has_an_id PRIMARY KEY (id);
+
+COMMENT ON CONSTRAINT each_login_has_an_id ON account_logins IS 'Access tokens name it.';
 
 ALTER TABLE ONLY event_statistics
     ADD CONSTRAINT figures_of_an_event_stand_once PRIMARY KEY (message_id);
@@ -6868,19 +7902,33 @@ COMMENT ON INDEX a_user_blocks_another_once IS 'Has this user blocked that one? 
 
 COMMENT ON INDEX a_user_follows_a_stream_once IS 'The feeds of a user, and how far it has taken each.';
 
+COMMENT ON INDEX a_user_has_one_factor IS 'All factors, in the order of users; that of one user.';
+
 COMMENT ON INDEX a_user_has_preferences_once IS 'Looks up those of a user.';
 
 COMMENT ON INDEX a_user_is_a_publisher_once IS 'May this user publish to this feed?';
 
+COMMENT ON INDEX a_user_is_erased_once IS 'The erasure of a user.';
+
 COMMENT ON INDEX a_user_is_excepted_once IS 'Is this event not for this user?';
 
 COMMENT ON INDEX a_user_is_in_a_chat_once IS 'Members of a chat.';
+
+COMMENT ON INDEX a_user_is_invited_to_a_chat_once IS 'Finds the invitation of a user to a group, and lists a user''s invitations.';
 
 COMMENT ON INDEX a_user_names_a_device_once IS 'Opens a device; counts its session up.';
 
 COMMENT ON INDEX a_user_wants_another_as_contact_once IS 'Are these two contacts? Lists a user''s contacts, and the requests that it has made.';
 
 COMMENT ON INDEX a_user_was_last_seen_once IS 'Answers presence:get.';
+
+CREATE INDEX account_logins_by_end ON account_logins USING btree (ends_at);
+
+COMMENT ON INDEX account_logins_by_end IS 'Finds those that have ended.';
+
+CREATE INDEX account_logins_by_name ON account_logins USING btree (name, renewed_at);
+
+COMMENT ON INDEX account_logins_by_name IS 'Finds the logins of an account, and which of them was renewed longest ago.';
 
 COMMENT ON INDEX acts_are_known_by_their_number IS 'A page of acts.';
 
@@ -6914,11 +7962,21 @@ CREATE INDEX dead_letters_by_time ON endings USING btree (ended_at, message_id, 
 
 COMMENT ON INDEX dead_letters_by_time IS 'The list of dead letters, a page at a time.';
 
+COMMENT ON INDEX each_account_has_a_name_of_its_own IS 'Finds an account by its name.';
+
 COMMENT ON INDEX each_external_id_names_one_user IS 'Finds the user of a token; keeps two nodes from making the same user twice.';
+
+COMMENT ON INDEX each_login_has_a_family_of_refresh_tokens IS 'Finds the login of a refresh token.';
+
+COMMENT ON INDEX each_login_has_an_id IS 'Removes one.';
 
 CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id) WHERE (class = 'chat'::inbox_class);
 
 COMMENT ON INDEX endings_by_sender IS 'A sender that was away is told of them in this order.';
+
+CREATE INDEX erasures_under_way ON erasures USING btree (user_id) WHERE (done_at IS NULL);
+
+COMMENT ON INDEX erasures_under_way IS 'The job takes them in turn.';
 
 CREATE INDEX event_statistics_by_expiry ON event_statistics USING btree (expires_at);
 
@@ -6931,6 +7989,18 @@ COMMENT ON INDEX figures_of_an_hour_stand_once IS 'Figures of a span of time; th
 CREATE INDEX followers_of_a_feed ON followers USING btree (feed_id, user_id) WHERE (class = 'event'::inbox_class);
 
 COMMENT ON INDEX followers_of_a_feed IS 'The followers of a feed, a page at a time.';
+
+CREATE INDEX invitations_by_chat ON invitations USING btree (chat_id, user_id);
+
+COMMENT ON INDEX invitations_by_chat IS 'Lists the users who are invited to a group.';
+
+CREATE INDEX invitations_by_end ON invitations USING btree (expires_at);
+
+COMMENT ON INDEX invitations_by_end IS 'Finds those that have expired.';
+
+CREATE INDEX invitations_by_inviter ON invitations USING btree (inviter_id, user_id);
+
+COMMENT ON INDEX invitations_by_inviter IS 'Counts what a user has made, and finds those that end when it is blocked.';
 
 CREATE INDEX journal_by_time ON statistics_journal USING btree (at);
 
@@ -7038,6 +8108,11 @@ CREATE TRIGGER what_was_taken_stays_taken AFTER UPDATE OF cursor_seq ON follower
 
 COMMENT ON TRIGGER what_was_taken_stays_taken ON followers IS 'A cursor that went back would make rows a second time.';
 
+ALTER TABLE ONLY account_logins
+    ADD CONSTRAINT a_login_is_that_of_an_account FOREIGN KEY (name) REFERENCES accounts(name) ON DELETE CASCADE;
+
+COMMENT ON CONSTRAINT a_login_is_that_of_an_account ON account_logins IS 'An account that is removed has no logins.';
+
 ALTER TABLE ONLY blocks
     ADD CONSTRAINT blocks_are_made_by_a_user FOREIGN KEY (user_id) REFERENCES users(id);
 
@@ -7093,6 +8168,21 @@ ALTER TABLE ONLY inboxes
 
 COMMENT ON CONSTRAINT inboxes_belong_to_a_user ON inboxes IS 'Delete a user''s inboxes first, and before them what waits there.';
 
+ALTER TABLE ONLY invitations
+    ADD CONSTRAINT invitations_are_made_by_a_user FOREIGN KEY (inviter_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT invitations_are_made_by_a_user ON invitations IS 'Delete the invitations that a user has made before the user.';
+
+ALTER TABLE ONLY invitations
+    ADD CONSTRAINT invitations_are_of_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT invitations_are_of_a_user ON invitations IS 'Delete a user''s invitations before the user.';
+
+ALTER TABLE ONLY invitations
+    ADD CONSTRAINT invitations_are_to_a_chat FOREIGN KEY (chat_id) REFERENCES chats(id);
+
+COMMENT ON CONSTRAINT invitations_are_to_a_chat ON invitations IS 'Delete them before the chat.';
+
 ALTER TABLE ONLY last_seen
     ADD CONSTRAINT last_seen_belongs_to_a_user FOREIGN KEY (user_id) REFERENCES users(id);
 
@@ -7118,6 +8208,11 @@ ALTER TABLE ONLY chat_members
 
 COMMENT ON CONSTRAINT members_are_users ON chat_members IS 'Delete a user''s memberships before the user.';
 
+ALTER TABLE ONLY erasures
+    ADD CONSTRAINT only_users_are_erased FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT only_users_are_erased ON erasures IS 'There is nothing to erase of others.';
+
 ALTER TABLE ONLY preferences
     ADD CONSTRAINT preferences_are_of_a_user FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE;
 
@@ -7132,6 +8227,11 @@ ALTER TABLE ONLY feed_publishers
     ADD CONSTRAINT publishers_publish_to_a_feed FOREIGN KEY (feed_id) REFERENCES chats(id);
 
 COMMENT ON CONSTRAINT publishers_publish_to_a_feed ON feed_publishers IS 'The stream of events has the id of its feed.';
+
+ALTER TABLE ONLY user_limits
+    ADD CONSTRAINT raised_limits_are_those_of_users FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT raised_limits_are_those_of_users ON user_limits IS 'Delete a user''s factor before the user.';
 
 ALTER TABLE ONLY feeds
     ADD CONSTRAINT streams_are_numbered_as_chats FOREIGN KEY (chat_id) REFERENCES chats(id);

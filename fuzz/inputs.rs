@@ -4,13 +4,14 @@
 //! An input must not panic, and its result must keep the promises of the parser.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
-use restante::auth::{self, KEYS_MAX, KeySet, Origin, ReadSet, SET_BYTES_MAX, TokenVerifier};
+use restante::auth::{self, KEYS_MAX, KeySet, Origin, ReadSet, SET_BYTES_MAX, TokenVerifier, TrustedProxies};
 use restante::connection::ConnectQuery;
-use restante::domain::limits;
+use restante::domain::{Network, limits};
 use restante::driver::ConnectOptions;
 use restante::protocol::client::{AckRequest, ClientEvent, Frame, parse};
 use restante::protocol::server::{self, Pong};
@@ -97,7 +98,7 @@ pub fn token(bytes: &[u8]) {
     }
     let text = String::from_utf8_lossy(bytes);
     let _ = auth::Offer::of(&headers);
-    for token in [auth::bearer(&headers), auth::socket_token(&headers, Some(&text))].into_iter().flatten() {
+    for token in [auth::bearer(&headers), auth::socket_token(&headers, Some(&text))].into_iter().flatten().flatten() {
         assert!(verifier.verify(token.expose_secret(), now).is_err(), "nobody has signed this");
     }
     let signed = format!("{HEAD}.{}", base64url(bytes));
@@ -120,6 +121,28 @@ pub fn jwks(bytes: &[u8]) {
         let secrets: usize = hmac.iter().map(|algorithm| set.candidates(None, *algorithm).count()).sum();
         assert!(origin == Origin::File || secrets == 0, "a server gives no secrets");
         assert!(set.candidates(None, Algorithm::RS256).all(|key| !hmac.iter().any(|algorithm| key.knows(*algorithm))));
+    }
+}
+
+/// What a request says of where it came from, through proxies in `10.0.0.0/8`; and the same text as a setting.
+pub fn forwarded(bytes: &[u8]) {
+    const PEERS: [&str; 3] = ["10.0.0.1", "::ffff:10.0.0.1", "203.0.113.9"];
+    let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
+    let mut headers = HeaderMap::new();
+    lines.for_each(|line| _ = headers.append("x-forwarded-for", line));
+    let own: Network = "10.0.0.0/8".parse().expect("a network");
+    let proxies = TrustedProxies::new(vec![own]);
+    for peer in PEERS.map(|peer| peer.parse::<IpAddr>().expect("an address")) {
+        let client = proxies.client_of(peer, &headers);
+        assert!(own.contains(peer) || client == peer, "a stranger is believed");
+        assert_eq!(client, client.to_canonical());
+        // A nearest proxy that names a stranger is believed, whatever stands before.
+        let mut longer = headers.clone();
+        longer.append("x-forwarded-for", HeaderValue::from_static("198.51.100.1, 10.0.0.2"));
+        assert!(!own.contains(peer) || proxies.client_of(peer, &longer).to_string() == "198.51.100.1");
+    }
+    if let Some(network) = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<Network>().ok()) {
+        assert!(!(network.contains(IpAddr::V4(Ipv4Addr::LOCALHOST)) && network.contains(IpAddr::V6(Ipv6Addr::LOCALHOST))));
     }
 }
 

@@ -178,37 +178,50 @@ begin
 end $$;
 comment on function restante_has_blocked(bigint[], bigint) is 'True where one of these users has blocked that one. Users that it has blocked itself do not count.';
 
-create function restante_stays_away(p_users bigint[], p_caller bigint, p_contacts_only boolean) returns boolean
+create function restante_strangers(p_users bigint[], p_caller bigint) returns bigint[]
 language plpgsql stable
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 set search_path from current
 as $$
 begin
-  return restante_has_blocked(p_users, p_caller) or p_contacts_only and exists (
-    select from (select unnest(p_users) as id) u where u.id <> p_caller and not restante_are_contacts(u.id, p_caller));
+  return array(select u.id from (select unnest(p_users) as id) u where u.id <> p_caller and not restante_are_contacts(u.id, p_caller) order by u.id);
 end $$;
-comment on function restante_stays_away(bigint[], bigint, boolean) is
-  'True where the caller may not bring one of these users into a group: it has blocked the caller or, with p_contacts_only, is no contact of it.';
+comment on function restante_strangers(bigint[], bigint) is 'Those of these users that are no contacts of the caller, without the caller itself.';
 
-create function restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean default false) returns boolean
+create function restante_create_group(
+  p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean default false, out outcome text, out invited bigint[]
+)
 language plpgsql volatile
 set search_path from current
 as $$
 declare
-  v_members bigint[] := array(select p_creator union select unnest(p_members) order by 1);
+  v_users     bigint[] := array(select p_creator union select unnest(p_members) order by 1);
+  v_strangers bigint[] := '{}';
+  v_members   bigint[];
 begin
-  if restante_stays_away(v_members, p_creator, p_contacts_only) then
-    return false;
+  invited := '{}';
+  if p_contacts_only then
+    v_strangers := restante_strangers(v_users, p_creator);
+    outcome := restante_why_not_invite(p_chat, p_creator, v_strangers);
   end if;
+  -- A statement after the locks of those who would be invited.
+  if outcome is null and restante_has_blocked(v_users, p_creator) then
+    outcome := 'not_accepted';
+  end if;
+  if outcome is not null then
+    return;
+  end if;
+  v_members := array(select unnest(v_users) except select unnest(v_strangers) order by 1);
   insert into chats (id, kind, title) values (p_chat, 'group', p_title);
   insert into chat_heads (chat_id) values (p_chat);
   insert into chat_members (chat_id, user_id, role)
     select p_chat, q.user_id, case when q.user_id = p_creator then 'admin'::member_role else 'member' end from unnest(v_members) q (user_id);
   insert into marks (chat_id, user_id) select p_chat, q.user_id from unnest(v_members) q (user_id);
-  return true;
+  invited := restante_put_invitations(p_chat, p_creator, v_strangers);
+  outcome := 'done';
 end $$;
 comment on function restante_create_group(uuid, bigint, text, bigint[], boolean) is
-  'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked. False: one of them has blocked the creator or, with p_contacts_only, is no contact of it, and nothing was done.';
+  'Makes a group with these members; its creator is its admin. With p_contacts_only those who are no contacts of it are invited instead. Nobody else can see the chat before the commit, so it is not locked. Outcome: done, with those who were invited. Else nothing was done: not_accepted (one of them has blocked the creator, or cannot be invited by it), too_many_invitations.';
 
 create function restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) returns void
 language plpgsql volatile
@@ -223,6 +236,34 @@ end $$;
 comment on function restante_note_recount(uuid, bigint, bigint) is
   'Notes that a chat has so many members now, and had so many before, where either is more than 50: senders who look for what has moved are then told of it. Called under the lock of the chat''s head.';
 
+create function restante_put_members(p_chat uuid, p_users bigint[], p_last_seq bigint, p_count bigint) returns void
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+begin
+  perform restante_needs_read_committed();
+  insert into chat_members as cm (chat_id, user_id, joined_seq)
+    select p_chat, u.user_id, p_last_seq from unnest(p_users) u (user_id)
+    on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = p_last_seq, left_seq = null;
+  -- Members that were in the group before have marks, and a late ack may be moving these.
+  perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(p_users), 0)]), p_users);
+  update marks k
+     set delivered_seq = p_last_seq, read_seq = p_last_seq, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
+    from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
+            from unnest(p_users) u (user_id)) w
+   where k.chat_id = p_chat and k.user_id = any (array[w.user_id]) and k.step = w.step;
+  insert into marks (chat_id, user_id, delivered_seq, read_seq)
+    select p_chat, u.user_id, p_last_seq, p_last_seq from unnest(p_users) u (user_id)
+     where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
+  if p_users is not null then
+    perform restante_note_recount(p_chat, p_count, p_count + array_length(p_users, 1));
+    perform restante_end_invitations(p_chat, p_users);
+  end if;
+end $$;
+comment on function restante_put_members(uuid, bigint[], bigint, bigint) is
+  'Makes these users, who are none yet, members of a group that has so many: they get messages above p_last_seq, its highest number, and are invited no more. Called under the lock of the chat''s head, by those who have looked whether they may.';
+
 create function restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer, p_contacts_only boolean default false)
 returns table (outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
 language plpgsql volatile
@@ -231,12 +272,14 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  v_kind  chat_kind;
-  v_title text;
-  v_last  bigint;
-  v_role  member_role;
-  v_new   bigint[];
-  v_count bigint;
+  v_kind      chat_kind;
+  v_title     text;
+  v_last      bigint;
+  v_role      member_role;
+  v_new       bigint[];
+  v_strangers bigint[] := '{}';
+  v_refused   text;
+  v_count     bigint;
 begin
   perform restante_needs_read_committed();
   -- A caller that is no member locks nothing: those who send would wait for it.
@@ -267,38 +310,38 @@ begin
        where cm.user_id is null
     ) q;
   select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
-  if v_count + coalesce(array_length(v_new, 1), 0) > p_members_max then
+  if v_count + coalesce(array_length(v_new, 1), 0) + restante_invited_beside(p_chat, v_new, p_members_max) > p_members_max then
     return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
-  if restante_stays_away(v_new, p_caller, p_contacts_only) then
-    return query select 'not_accepted', null::bigint, null::text, null::text, null::bigint;
+  if p_contacts_only and v_new is not null then
+    v_strangers := restante_strangers(v_new, p_caller);
+    v_refused := restante_why_not_invite(p_chat, p_caller, v_strangers);
+  end if;
+  -- A statement after the locks of those who would be invited.
+  if v_refused is null and restante_has_blocked(v_new, p_caller) then
+    v_refused := 'not_accepted';
+  end if;
+  if v_refused is not null then
+    return query select v_refused, null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
-
-  insert into chat_members as cm (chat_id, user_id, joined_seq)
-    select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
-    on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
-  -- Members that were in the group before have marks, and a late ack may be moving these.
-  perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
-  update marks k
-     set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
-    from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
-            from unnest(v_new) u (user_id)) u
-   where k.chat_id = p_chat and k.user_id = any (array[u.user_id]) and k.step = u.step;
-  insert into marks (chat_id, user_id, delivered_seq, read_seq)
-    select p_chat, u.user_id, v_last, v_last from unnest(v_new) u (user_id)
-     where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
-  if v_new is not null then
-    perform restante_note_recount(p_chat, v_count, v_count + array_length(v_new, 1));
+  if cardinality(v_strangers) > 0 then
+    select array_agg(x.user_id order by x.user_id) into v_new from unnest(v_new) x (user_id) where x.user_id <> all (v_strangers);
   end if;
+  perform restante_put_members(p_chat, v_new, v_last, v_count);
   return query
     select 'done', u.id, u.external_id, v_title, v_last
       from (select 1) one left join users u on u.id = any (v_new)
      order by u.id;
+  if cardinality(v_strangers) > 0 then
+    return query
+      select 'invited', u.id, u.external_id, v_title, v_last from unnest(restante_put_invitations(p_chat, p_caller, v_strangers)) x (user_id)
+        cross join lateral (select y.id, y.external_id from users y where y.id = x.user_id limit 1) u;
+  end if;
 end $$;
 comment on function restante_add_members(uuid, bigint, bigint[], integer, boolean) is
-  'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members, not_accepted (one of those who are new has blocked the caller or, with p_contacts_only, is no contact of it). A user that is a member already is passed over.';
+  'Adds members to a group; with p_contacts_only those who are no contacts of the caller are invited instead. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done, and then one per user that is invited now, outcome invited. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members, not_accepted (one of those who are new has blocked the caller, or cannot be invited by it), too_many_invitations. A user that is a member or invited already is passed over.';
 
 create function restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer, p_contacts_only boolean)
 returns text
@@ -326,8 +369,9 @@ begin
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
   return case when v_count + p_unknown > p_members_max then 'too_many_members'
+              when restante_has_blocked(p_users, p_caller) then 'not_accepted'
               -- An unknown user has no contacts.
-              when p_contacts_only and p_unknown > 0 or restante_stays_away(p_users, p_caller, p_contacts_only) then 'not_accepted' end;
+              when p_contacts_only and restante_invitations_left(p_caller) < p_unknown then 'too_many_invitations' end;
 end $$;
 comment on function restante_why_not_add(uuid, bigint, bigint[], bigint, integer, boolean) is
   'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
@@ -454,6 +498,16 @@ begin
     perform restante_note_recount(p_chat, v_count + array_length(v_leaving, 1), v_count);
   end if;
 
+  -- An admin withdraws an invitation as it removes a member. One that was declined stays, or it could be made again.
+  return query
+    select 'withdrawn', u.id, u.external_id, v_last, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, v_now
+      from unnest(restante_end_invitations(p_chat, p_users)) w (user_id)
+      cross join lateral (select y.id, y.external_id from users y where y.id = w.user_id limit 1) u;
+  -- Nobody is left who has invited them.
+  if v_count = 0 then
+    perform restante_end_invitations(p_chat, array(select i.user_id from invitations i where i.chat_id = p_chat));
+  end if;
+
   -- A group is never without an admin as long as somebody is in it: the one who has been here longest becomes one.
   if not exists (select 1 from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null and cm.role = 'admin') then
     select cm.user_id into v_heir from chat_members cm
@@ -462,7 +516,7 @@ begin
   end if;
 end $$;
 comment on function restante_remove_members(uuid, bigint, bigint[]) is
-  'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
+  'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. Those of them who are invited are invited no more. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left; then one per invitation that was withdrawn, outcome withdrawn. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
 
 create function restante_end_departures(p_messages_max integer)
 returns table (

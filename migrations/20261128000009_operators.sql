@@ -101,6 +101,13 @@ begin
     outcome := 'left';
     return;
   end if;
+  -- One who blocks writes the block before it waits for the lock on the chat, so it is seen here, or it ends what is put back. A block counts in
+  -- the direct chat of the two alone: closed_chats has no others. The notice of a recall reaches who has the message.
+  if v_seq > 0 and exists (select from closed_chats c where c.chat_id = v_chat and c.user_id = v_user)
+     and exists (select from blocks b where b.user_id = v_user and b.other_id = v_sender) then
+    outcome := 'blocked';
+    return;
+  end if;
   select i.ctid, i.last_seq + 1 into v_at, v_last
     from inboxes i where i.user_id = v_user and i.class = v_row.class order by i.step desc limit 1 for no key update;
   select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user for update;
@@ -130,7 +137,7 @@ begin
   outcome := 'requeued';
 end $$;
 comment on function restante_return_to_inbox(uuid, text) is
-  'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), not_failed.';
+  'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), blocked (of their direct chat: the recipient has blocked the sender), not_failed.';
 
 create function restante_requeue(p_message uuid, p_user text) returns bigint
 language plpgsql volatile
@@ -151,6 +158,8 @@ begin
       raise exception 'message % was recalled by its sender', p_message using errcode = 'object_not_in_prerequisite_state';
     when 'left' then
       raise exception 'user % has left the chat of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
+    when 'blocked' then
+      raise exception 'user % has blocked the sender of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
     else
       raise exception 'message % for user % is %, only failed ones can be put back', p_message, p_user,
         (select s.status from message_status s join users u on u.id = s.user_id where s.message_id = p_message and u.external_id = p_user)

@@ -78,6 +78,8 @@ begin
   v_were := found;
   delete from contacts c where c.user_id = p_other and c.other_id = p_user;
   v_were := v_were or found;
+  -- Nor does it stay invited by the other one. One who invites it has locked its row of users, too.
+  perform restante_end_invitations(null, array[p_user], p_other);
   select c.id into v_chat from chats c where c.direct_key = least(p_user, p_other) || ':' || greatest(p_user, p_other);
   if v_chat is not null then
     select h.last_seq into v_last from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
@@ -117,7 +119,7 @@ begin
   return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were;
 end $$;
 comment on function restante_put_block(bigint, bigint, integer) is
-  'A user blocks another one. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
+  'A user blocks another one, and is no longer invited to groups by it. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
 
 create function restante_take_block_back(p_user bigint, p_other bigint) returns table (outcome text, chat_id uuid)
 language plpgsql volatile
@@ -148,6 +150,34 @@ end $$;
 comment on function restante_take_block_back(bigint, bigint) is
   'A user blocks another one no more. Their direct chat is open again unless the other one blocks too. What has ended stays ended. Outcome: done, with the direct chat if there is one; again (it was not blocked).';
 
+create function restante_two_users(p_user text, p_other text, p_alike text, out user_id bigint, out other_id bigint)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set search_path from current
+as $$
+begin
+  if p_user = p_other then
+    raise exception 'user % cannot %', p_user, p_alike using errcode = 'invalid_parameter_value';
+  end if;
+  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into user_id, other_id
+    from restante_users(array[p_user, p_other]) u;
+end $$;
+comment on function restante_two_users(text, text, text) is
+  'The numbers of two users, who are made where they are new. Raises where both are the same one, which cannot do what p_alike says.';
+
+create function restante_people_changed(p_users bigint[], p_chat uuid) returns void
+language plpgsql volatile
+set search_path from current
+as $$
+begin
+  perform restante_check_marks(p_users);
+  if p_chat is not null then
+    perform pg_notify(restante_wake_channel(), 'chat ' || p_chat);
+  end if;
+end $$;
+comment on function restante_people_changed(bigint[], uuid) is
+  'Tells every node that these users may know more or less of one another than before, and that the receipts of their direct chat, if there is one, are told in another form (its id with "chat " before it, on restante_wake_channel()). A hint: without it nodes find out within 30 s.';
+
 create function restante_block(p_user text, p_other text) returns boolean
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
@@ -155,21 +185,16 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  v_user    bigint;
-  v_other   bigint;
-  v_outcome text;
+  v_both  record;
+  v_block record;
 begin
-  if p_user = p_other then
-    raise exception 'user % cannot block itself', p_user using errcode = 'invalid_parameter_value';
-  end if;
-  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into v_user, v_other
-    from restante_users(array[p_user, p_other]) u;
-  select b.outcome into v_outcome from restante_put_block(v_user, v_other, 10000) b limit 1;
-  if v_outcome = 'too_many' then
+  select * into v_both from restante_two_users(p_user, p_other, 'block itself');
+  select b.outcome, b.chat_id into v_block from restante_put_block(v_both.user_id, v_both.other_id, 10000) b limit 1;
+  if v_block.outcome = 'too_many' then
     raise exception 'user % has blocked 10000 users, the most that are allowed', p_user using errcode = 'program_limit_exceeded';
   end if;
-  perform restante_check_marks(array[v_user, v_other]);
-  return v_outcome = 'done';
+  perform restante_people_changed(array[v_both.user_id, v_both.other_id], v_block.chat_id);
+  return v_block.outcome = 'done';
 end $$;
 comment on function restante_block(text, text) is
   'One user blocks another, inside your own transaction, with the same effect as over HTTP. True: from your commit on; false: it had blocked it before.';
@@ -181,15 +206,15 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  v_user    bigint := (select u.id from users u where u.external_id = p_user);
-  v_other   bigint := (select u.id from users u where u.external_id = p_other);
-  v_outcome text;
+  v_user  bigint := (select u.id from users u where u.external_id = p_user);
+  v_other bigint := (select u.id from users u where u.external_id = p_other);
+  v_block record;
 begin
-  select b.outcome into v_outcome from restante_take_block_back(v_user, v_other) b;
-  if v_outcome = 'done' then
-    perform restante_check_marks(array[v_user, v_other]);
+  select b.outcome, b.chat_id into v_block from restante_take_block_back(v_user, v_other) b;
+  if v_block.outcome = 'done' then
+    perform restante_people_changed(array[v_user, v_other], v_block.chat_id);
   end if;
-  return v_outcome = 'done';
+  return v_block.outcome = 'done';
 end $$;
 comment on function restante_unblock(text, text) is
   'One user blocks another no more, inside your own transaction. What has ended stays ended. False: it had not blocked it.';
@@ -291,11 +316,7 @@ declare
   v_other   bigint;
   v_outcome text;
 begin
-  if p_user = p_other then
-    raise exception 'user % cannot be its own contact', p_user using errcode = 'invalid_parameter_value';
-  end if;
-  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into v_user, v_other
-    from restante_users(array[p_user, p_other]) u;
+  select b.user_id, b.other_id into v_user, v_other from restante_two_users(p_user, p_other, 'be its own contact') b;
   case p_change
     when 'request' then select c.outcome into v_outcome from restante_put_contact(v_user, v_other, false, 10000) c;
     when 'accept' then select c.outcome into v_outcome from restante_put_contact(v_user, v_other, true, 10000) c;
@@ -309,7 +330,7 @@ begin
     when 'too_many' then
       raise exception 'user % has 10000 contacts and requests, the most that are allowed', p_user using errcode = 'program_limit_exceeded';
     else
-      perform restante_check_marks(array[v_user, v_other]);
+      perform restante_people_changed(array[v_user, v_other], null);
       return v_outcome;
   end case;
 end $$;

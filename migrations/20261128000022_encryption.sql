@@ -26,9 +26,11 @@ create table encryption (
   only_row      boolean not null default true,
   is_on         boolean not null default false,
   allows_sql    boolean not null default false,
+  switched_at   timestamptz,
   old_before    timestamptz,
   sweeps_wanted bigint not null default 0,
   sweeps_done   bigint not null default 0,
+  settled_sweep bigint,
   constraint there_is_one_row_of_encryption primary key (only_row),
   constraint the_row_of_encryption_is_the_only_one check (only_row)
 );
@@ -37,9 +39,11 @@ comment on table encryption is 'The settings and the sweeps of encryption at res
 comment on column encryption.only_row is 'Always true.';
 comment on column encryption.is_on is 'Nodes seal what they store. Functions for SQL store plain text only where allows_sql says so.';
 comment on column encryption.allows_sql is 'ENCRYPTION_ALLOW_SQL: plain text may stand in the tables, in WAL and in backups until the job seal has sealed it.';
+comment on column encryption.switched_at is 'When a node last started with other settings than the node before it. Null: none has.';
 comment on column encryption.old_before is 'Data keys from before this time are to be replaced in every row (restante_rotate_keys). Null: none is.';
-comment on column encryption.sweeps_wanted is 'Sweeps of all messages that were asked for so far: by each start of a node that seals, and by each rotation.';
+comment on column encryption.sweeps_wanted is 'Sweeps of all messages that were asked for so far: by each change of the settings, by each start of a node that seals while settled_sweep is null, and by each rotation.';
 comment on column encryption.sweeps_done is 'The number of the last sweep that has come to its end. Smaller than sweeps_wanted: the job seal is at work.';
+comment on column encryption.settled_sweep is 'A sweep that began when every node had started a minute or more after switched_at, so that none stores plain text behind it: a start asks for no other one. Null: there was none.';
 comment on constraint the_row_of_encryption_is_the_only_one on encryption is 'There is nothing that a second one could say.';
 comment on index there_is_one_row_of_encryption is 'Finds the row.';
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing is global: two nodes can run in one process, each with its own lanes, hub, metrics and port.
 
+mod accounts;
 mod master_keys;
 mod nodes;
 mod parts;
@@ -140,6 +141,14 @@ pub enum StartError {
     /// `JWT_KEYS_FILE` cannot be used.
     #[error("JWT_KEYS_FILE cannot be used")]
     Keys(#[from] auth::FileError),
+    /// `ACCOUNTS` is on, and there is no secret of the service's own, or there are keys of an issuer.
+    #[error(
+        "ACCOUNTS is on: it needs JWT_SECRET, and neither JWT_KEYS_FILE nor JWKS_URL, since a name must not belong to an account and to a user of an issuer"
+    )]
+    AccountsNeedTheSecret,
+    /// No hash of passwords has the cost of the settings.
+    #[error("PASSWORD_MEMORY_KIB and PASSWORD_PASSES cannot be used")]
+    HashCost(#[from] argon2::Error),
     /// Nothing can be fetched from `JWKS_URL`.
     #[error("JWKS_URL cannot be used: this machine may have no certificates to trust")]
     KeyServer(#[source] reqwest::Error),
@@ -162,7 +171,7 @@ impl StartError {
             Self::Key(error) => error.may_pass(),
             Self::Unfit(_) | Self::UnfitKeys(_) | Self::TwoSchemas { .. } => false,
             Self::Listen(..) | Self::CannotUse(_) | Self::NotDirect | Self::WithoutNats | Self::Migrate(_) => false,
-            Self::Keys(_) | Self::KeyServer(_) => false,
+            Self::Keys(_) | Self::KeyServer(_) | Self::AccountsNeedTheSecret | Self::HashCost(_) => false,
             #[cfg(feature = "nats")]
             Self::Nats(_) => false,
         }
@@ -297,6 +306,7 @@ impl App {
         secret: Option<&SecretString>,
     ) -> Result<Self, StartError> {
         let keys = TokenKeys::open(config, secret)?;
+        let accounts = accounts::accounts(config, secret)?;
         let data_keys = master_keys::key_ring(config).await?;
         let database = database.with_settings().await?;
         let opened = open(config, &database, schema).await?.with_keys(data_keys);
@@ -313,7 +323,7 @@ impl App {
         room::look(config, &database, &opened.store, &parts.node.metrics).await;
         let verifier = Arc::new(keys.start(&parts.node.metrics, &running.tasks, &running.stop_lanes));
         let revocations = parts.start_revocations(config, &verifier, &clock, &running).await?;
-        let shared = parts.shared(config, SharedParts { verifier, revocations, clock, presence, epoch: opened.epoch }, &running);
+        let shared = parts.shared(config, SharedParts { verifier, revocations, accounts, clock, presence, epoch: opened.epoch }, &running);
         let settings = jobs::JobSettings { retention_days: config.retention_days, events_max: config.events_max };
         jobs::start(&parts.node, &parts.delivery, settings, &running.tasks, &running.stop_lanes);
         unless_started.disarm();

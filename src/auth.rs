@@ -3,7 +3,8 @@
 //!
 //! It knows no user of the database: what comes out is the name the token gives, checked for its form. In reading order: `request` (where in a
 //! request a token may stand), `key`, `key_set` and `key_ring` (what tokens are verified with), `key_file` and `key_server` (where that comes
-//! from), `claims` and `scope`, `revocations`, `verifier`, `signer`. `origins` says whose pages may come.
+//! from), `claims` and `scope`, `revocations`, `verifier`, `signer`. `origins` says whose pages may come. What accounts need beside: `password` and `password_hash`,
+//! `refresh_token`, `random`, and `trusted_proxies` (from where a request came).
 
 mod claims;
 mod key;
@@ -12,10 +13,15 @@ mod key_ring;
 mod key_server;
 mod key_set;
 mod origins;
+mod password;
+mod password_hash;
+mod random;
+mod refresh_token;
 mod request;
 mod revocations;
 mod scope;
 mod signer;
+mod trusted_proxies;
 mod verifier;
 
 pub use claims::TokenRules;
@@ -25,10 +31,15 @@ pub use key_ring::{KeyRing, ServerKeys, ServerLimits, Sought};
 pub use key_server::KeyServer;
 pub use key_set::{KEYS_MAX, KeySet, NoSet, ReadSet, SET_BYTES_MAX};
 pub use origins::Origins;
-pub use request::{Offer, SUBPROTOCOL, bearer, socket_token};
+pub use password::{Password, UnfitPassword};
+pub use password_hash::{HashCost, PasswordHasher, Verified};
+pub use random::random_id;
+pub use refresh_token::{REFRESH_TOKEN_CHARS, RefreshToken};
+pub use request::{Offer, SUBPROTOCOL, bearer, same_token, socket_token, stream_token};
 pub use revocations::{REVOCATIONS_MAX, Revocations};
-pub use scope::{Act, Scope};
-pub use signer::TokenSigner;
+pub use scope::Scope;
+pub use signer::{LoginToken, TokenSigner};
+pub use trusted_proxies::TrustedProxies;
 pub use verifier::TokenVerifier;
 
 use std::time::Duration;
@@ -49,18 +60,21 @@ pub struct Identity {
     pub issued_at: Option<OffsetDateTime>,
     /// The token's `jti`, if it has a usable one.
     pub token_id: Option<String>,
+    /// The token's `sid`, if it has a usable one: the login that it was issued for.
+    pub login_id: Option<String>,
     /// The token's `name`, if it has a usable one.
     pub name: Option<String>,
     /// The token's `picture`, if it has a usable one.
     pub picture: Option<String>,
-    /// The acts that it allows.
+    /// Its `scope`.
     pub scope: Scope,
 }
 
 impl Identity {
     /// The token, as far as a revocation asks.
     pub fn held(&self) -> HeldToken {
-        HeldToken { external: self.external.clone(), id: self.token_id.clone(), issued_at: self.issued_at }
+        let (id, login_id) = (self.token_id.clone(), self.login_id.clone());
+        HeldToken { external: self.external.clone(), id, login_id, issued_at: self.issued_at }
     }
 }
 
@@ -70,6 +84,9 @@ pub enum AuthError {
     /// There is none.
     #[error("no token")]
     Missing,
+    /// The request brings two that differ.
+    #[error("the request brings two tokens that differ: bring one")]
+    Several,
     /// It is no JWT, or not signed by a key that is known and knows its algorithm, or lacks a claim. Which of these is nobody's business.
     #[error("the token is not valid")]
     Invalid,
@@ -105,6 +122,7 @@ impl From<AuthError> for Fault {
             AuthError::Expired => Code::TokenExpired,
             AuthError::Revoked => Code::TokenRevoked,
             AuthError::NoKeys { .. } => Code::KeysUnavailable,
+            AuthError::Several => Code::Invalid,
             AuthError::Missing
             | AuthError::Invalid
             | AuthError::TooLong

@@ -4,6 +4,7 @@
 //! Read by `app` alone, which hands each part of the service the few values it needs. A setting that is empty
 //! counts as not set. Whatever is wrong is reported at once and by name; values are never printed, they may be secret.
 
+mod accounts;
 mod encryption;
 mod secret_files;
 mod socketio;
@@ -23,8 +24,9 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
 use crate::address;
-use crate::domain::DirectMessages;
+use crate::domain::{DirectMessages, Network};
 use crate::encryption::EncryptionMode;
+use accounts::{networks, switch};
 use encryption::{encryption_mode, key_command, master_keys};
 use socketio::{event_names, presence_forms, socketio_transports};
 use tokens::{keys_url, names};
@@ -138,16 +140,48 @@ settings! {
         "Time by which the issuer's clock may be ahead of this machine's, in s";
     "TOKEN_LIFETIME_MAX" token_lifetime_max: Duration = "90d", lifetime,
         "Time after its `iat` for which a token is good at most, and for which a revocation without an end is kept: a whole number with s, m, h or d behind it";
+    "ACCOUNTS" accounts: bool = "off", switch,
+        "Accounts with passwords, for those without an issuer of tokens: on or off";
+    "ACCESS_TOKEN_SECS" access_token: Duration = "900", seconds(60..=86_400),
+        "Time for which an access token of a login is good, in s";
+    "REFRESH_TOKEN_LIFETIME" refresh_token_lifetime: Duration = "30d", lifetime,
+        "Time after which a refresh token that was not used is worth nothing: a whole number with s, m, h or d behind it";
+    "LOGIN_LIFETIME_MAX" login_lifetime_max: Duration = "365d", lifetime,
+        "Time after which a login ends, however often it was renewed: a whole number with s, m, h or d behind it";
+    "REFRESH_GRACE_SECS" refresh_grace: Duration = "0", seconds(0..=60),
+        "Time for which a refresh token that was used counts once more, in s, should the answer have been lost; 0: not at all";
+    "LOGINS_PER_ACCOUNT_MAX" logins_per_account_max: u16 = "10", whole(1..=1_000),
+        "Logins of one account; beyond it the one that was renewed longest ago ends";
+    "PASSWORD_CHARS_MIN" password_chars_min: u16 = "15", whole(8..=64),
+        "Characters of a password, at least";
+    "PASSWORD_MEMORY_KIB" password_memory_kib: u32 = "19456", whole(19_456..=1_048_576),
+        "Memory for the hash of a password (argon2id), in KiB";
+    "PASSWORD_PASSES" password_passes: u32 = "2", whole(2..=20),
+        "Passes over that memory";
+    "PASSWORD_HASHES_AT_ONCE" password_hashes_at_once: u16 = "0", whole(0..=256),
+        "Passwords that this node hashes at once; 0: one for every two processors";
+    "ACCOUNT_REQUESTS_PER_MINUTE" account_requests_per_minute: u32 = "60", whole(0..=1_000_000),
+        "Registrations, logins and changes of passwords that one address may ask of this node in a minute; 0: as many as it likes";
+    "REGISTRATIONS_PER_HOUR" registrations_per_hour: u32 = "20", whole(0..=1_000_000),
+        "Accounts that one address may register at this node in an hour; 0: as many as it likes";
+    "TRUSTED_PROXIES" trusted_proxies: Vec<Network> = "", networks,
+        "Networks of your proxies, separated by commas, whose `X-Forwarded-For` says where a request came from";
     "SEND_RATE" send_rate: u32 = "50", whole(0..=1_000_000),
-        "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and the next three";
+        "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and the next four";
     "EVENT_RATE" event_rate: u32 = "50", whole(0..=1_000_000),
         "Events a user may publish in 10 s without the scope `events:write`, with bursts of twice as many; 0 lifts this limit";
     "DIRECT_CHATS_PER_HOUR" direct_chats_per_hour: u32 = "20", whole(1..=1_000_000),
         "New direct chats a user may begin in an hour";
+    "GROUPS_PER_HOUR" groups_per_hour: u32 = "200", whole(1..=1_000_000),
+        "Groups a user may make in an hour";
     "NAMED_USERS_PER_HOUR" named_users_per_hour: u32 = "1000", whole(500..=1_000_000),
         "Users in an hour that a user may make by naming them, as members or recipients, before they come themselves";
     "REQUEST_RATE" request_rate: u32 = "2000", whole(0..=1_000_000),
-        "Points in 10 s that a user may spend on requests to this node, with bursts of half as many; 0 lifts this limit";
+        "Points in 10 s that a user may spend on requests and reads, with bursts of half as many; 0 lifts this limit";
+    "FAILED_TOKEN_RATE" failed_token_rate: u32 = "10000", whole(0..=1_000_000),
+        "Tokens that are not valid which an address may bring in 10 s, with bursts of twice as many; 0 lifts this limit";
+    "HANDSHAKE_RATE" handshake_rate: u32 = "20000", whole(0..=1_000_000),
+        "Connections of clients that an address may ask for in 10 s, with bursts of twice as many; 0 lifts this limit";
     "SESSIONS_PER_USER_MAX" sessions_per_user_max: u32 = "20", whole(1..=10_000),
         "Connections of one user on this node";
     "CONNECTIONS_MAX" connections_max: u32 = "20000", whole(1..=1_000_000),

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, broadcast};
 use tracing::warn;
 
 use crate::bus::{Bus, BusEvent, BusMessage, Posted, Rejected};
-use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, NodeId, Receipt, SessionId, Status, UserId};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, NodeId, Receipt, SessionId, Spent, Status, UserId};
 use crate::hub::{Hub, Note};
 use crate::protocol::client::CommittedAnswer;
 use crate::protocol::event::{Encoded, Notice};
@@ -27,6 +27,8 @@ use wake_limiter::{Check, ROUND, WakeLimiter};
 
 /// Changes of members that the receiver may be behind.
 const CHANGED_CHATS_MAX: usize = 1_024;
+/// Tellings of what users have spent elsewhere that the receiver may be behind.
+const SPENT_MAX: usize = 1_024;
 
 /// The sessions of every node. Clones share it.
 #[derive(Debug, Clone)]
@@ -34,12 +36,33 @@ pub struct Notifier {
     hub: Arc<Hub>,
     bus: Bus,
     metrics: Arc<Metrics>,
-    /// Chats whose members have changed, wherever that was done.
-    changed_chats: broadcast::Sender<Option<ChatId>>,
+    /// Chats that have changed, wherever that was done.
+    changed_chats: broadcast::Sender<ChangedChat>,
     unsigned: Arc<Unsigned>,
     moved: Arc<MovedStreams>,
     /// Rung when tokens were revoked, as far as this node hears of it.
     revoked: Arc<Notify>,
+    limits: LimitHints,
+}
+
+/// Hints about the limits of users.
+#[derive(Debug, Clone)]
+struct LimitHints {
+    /// The spendings of users at other nodes.
+    spent: broadcast::Sender<Arc<[Spent]>>,
+    /// Rung when the limits of a user were raised.
+    raised: Arc<Notify>,
+}
+
+/// A chat that is not as it was, so that its receipts may have another form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangedChat {
+    /// Its members have changed: their number too.
+    Members(ChatId),
+    /// It is closed between its two members, or open again. SQL functions say so as well, and anybody who may connect to the database can.
+    Closing(ChatId),
+    /// Any of them may have changed.
+    Any,
 }
 
 /// Wakes that nobody has signed.
@@ -54,7 +77,8 @@ impl Notifier {
     /// Those of this hub, and those beyond this bus.
     pub fn new(hub: Arc<Hub>, bus: Bus, metrics: Arc<Metrics>) -> Self {
         let changed_chats = broadcast::Sender::new(CHANGED_CHATS_MAX);
-        Self { hub, bus, metrics, changed_chats, unsigned: Arc::default(), moved: Arc::default(), revoked: Arc::default() }
+        let limits = LimitHints { spent: broadcast::Sender::new(SPENT_MAX), raised: Arc::default() };
+        Self { hub, bus, metrics, changed_chats, unsigned: Arc::default(), moved: Arc::default(), revoked: Arc::default(), limits }
     }
 
     /// A notifier for a node without sessions and without other nodes.
@@ -63,9 +87,9 @@ impl Notifier {
         Self::new(Hub::new(1), Bus::new(crate::domain::NodeId::generate()), metrics)
     }
 
-    /// From now on, the chats whose members have changed, as this node makes or hears of it; none: any of them may have. A hint, as
-    /// everything here; a receiver that is behind is told so.
-    pub fn changed_chats(&self) -> broadcast::Receiver<Option<ChatId>> {
+    /// From now on, the chats that have changed, as this node makes or hears of it. A hint, as everything here; a receiver that is behind is
+    /// told so.
+    pub fn changed_chats(&self) -> broadcast::Receiver<ChangedChat> {
         self.changed_chats.subscribe()
     }
 
@@ -170,6 +194,12 @@ impl Notifier {
         self.post(&BusMessage::PeopleChanged(users, chat));
     }
 
+    /// These two users may see one another now: the sessions of each watch the other, and are told if it is online.
+    pub fn may_see(&self, users: [UserId; 2]) {
+        self.may_see_here(users);
+        self.post(&BusMessage::MaySee(users));
+    }
+
     /// Something that waited for this user has ended: its sessions check what they hold.
     pub fn rows_ended(&self, user: UserId) {
         self.hub.rows_ended(user);
@@ -227,6 +257,26 @@ impl Notifier {
         self.post(&BusMessage::Displaced(user, device.clone(), session_no));
     }
 
+    /// Nodes that are known to live, this one too.
+    pub fn live_nodes(&self) -> u32 {
+        self.bus.live_nodes()
+    }
+
+    /// This was spent of limits at this node: the others count it too.
+    pub fn spent(&self, spent: Vec<Spent>) {
+        self.post(&BusMessage::Spent(spent));
+    }
+
+    /// From now on, what is spent of limits at other nodes. A receiver that is behind has missed some.
+    pub fn spent_elsewhere(&self) -> broadcast::Receiver<Arc<[Spent]>> {
+        self.limits.spent.subscribe()
+    }
+
+    /// Waits until the limits of a user were raised, or may have been. One task calls this.
+    pub async fn limits_moved(&self) {
+        self.limits.raised.notified().await;
+    }
+
     /// Waits until tokens were revoked, or may have been. One task calls this.
     pub async fn revocations_moved(&self) {
         self.revoked.notified().await;
@@ -244,9 +294,17 @@ impl Notifier {
                 self.metrics.bus_received.of("sql").inc();
                 self.moved.put_unsigned(&streams);
             }
+            BusEvent::Chats(chats) => {
+                self.metrics.bus_received.of("sql").inc();
+                chats.into_iter().for_each(|chat| self.chat_changed(ChangedChat::Closing(chat)));
+            }
             BusEvent::Revoked => {
                 self.metrics.bus_received.of("sql").inc();
                 self.revoked.notify_one();
+            }
+            BusEvent::LimitsRaised => {
+                self.metrics.bus_received.of("sql").inc();
+                self.limits.raised.notify_one();
             }
             BusEvent::Message(message) => {
                 self.metrics.bus_received.of(message.kind()).inc();
@@ -312,8 +370,9 @@ impl Notifier {
     /// Anything may have been missed: every session of this node checks everything.
     pub fn check_all(&self) {
         self.metrics.wakes.of("check").inc();
-        let _ = self.changed_chats.send(None);
+        self.chat_changed(ChangedChat::Any);
         self.revoked.notify_one();
+        self.limits.raised.notify_one();
         self.hub.check_all();
     }
 
@@ -336,17 +395,24 @@ impl Notifier {
             BusMessage::FeedsMoved(streams) => self.moved.put(&streams),
             BusMessage::PreferencesChanged(users) => users.into_iter().for_each(|user| self.hub.tell(user, &Note::PreferencesChanged)),
             BusMessage::PeopleChanged(users, chat) => self.people_changed_here(&users, chat),
+            BusMessage::MaySee(users) => self.may_see_here(users),
+            // An error says that no task listens.
+            BusMessage::Spent(spent) => drop(self.limits.spent.send(spent.into())),
             BusMessage::CheckAll => self.check_all(),
             // The bus has taken note.
             BusMessage::Hello | BusMessage::Bye => {}
         }
     }
 
+    fn may_see_here(&self, [one, other]: [UserId; 2]) {
+        self.hub.tell(one, &Note::MaySee(other));
+        self.hub.tell(other, &Note::MaySee(one));
+    }
+
     fn people_changed_here(&self, users: &[UserId], chat: Option<ChatId>) {
         self.hub.check_watches(users);
         if let Some(chat) = chat {
-            // An error says that no task listens.
-            let _ = self.changed_chats.send(Some(chat));
+            self.chat_changed(ChangedChat::Closing(chat));
         }
     }
 
@@ -355,9 +421,13 @@ impl Notifier {
             self.hub.check_watches(users);
         }
         if let Notice::Added { chat, .. } | Notice::Removed { chat, .. } = notice {
-            // An error says that no task listens.
-            let _ = self.changed_chats.send(Some(*chat));
+            self.chat_changed(ChangedChat::Members(*chat));
         }
+    }
+
+    fn chat_changed(&self, change: ChangedChat) {
+        // An error says that no task listens.
+        let _ = self.changed_chats.send(change);
     }
 
     fn offer_here(&self, class: Class, origin: Option<SessionId>, places: &[(UserId, InboxSeq)], message: &Arc<Message>) {

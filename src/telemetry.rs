@@ -159,6 +159,8 @@ metrics! {
     turns_waiting: Labelled<Gauge> = labelled("purpose", gauge), "turns_waiting", "Work that waits to be admitted to the database, by purpose";
     request_pauses: Labelled<Counter> = labelled("door", counter), "request_pauses",
         "Times that a user who asks too much had to wait, by door: a connection that was not read on (socket), a request (http), a connection that was to be opened (opening)";
+    limited: Labelled<Counter> = labelled("limit", counter), "limited",
+        "Requests that were refused because a limit was used up, by limit: messages, events, direct_chats, groups, named_users, requests (points), failed_tokens, handshakes, account_requests, login_renewals, registrations, guesses, guesses_from_address";
     sessions: Gauge = gauge(), "sessions", "Connections that are authenticated now";
     event_streams: Gauge = gauge(), "event_streams", "Event streams (`GET /v1/stream`) that are open now; each is one of the sessions, too";
     draining: Gauge = gauge(), "draining", "1 from the beginning of a planned stop on, else 0";
@@ -220,6 +222,8 @@ metrics! {
     token_keys_age: Labelled<AgeGauge> = labelled("place", age), "token_keys_age" in Seconds,
         "Time since keys were last fetched, by place: server (JWKS_URL)";
     revocations: Gauge = gauge(), "revocations", "Revocations of tokens that count, as this node keeps them in memory; a user with revoked devices counts as one more";
+    account_requests: Labelled<Counter, 2> = labelled_by(["request", "outcome"], counter), "account_requests",
+        "Requests about accounts, by request (register, login, refresh, password, logout, logout_everywhere) and outcome: done, or the code of the refusal";
     job_held: Labelled<Gauge> = labelled("job", gauge), "job_held", "1 while this node holds the lease of a job that one node does for all, else 0";
 }
 

@@ -10,6 +10,8 @@ mod ended_rows;
 mod followed_events;
 #[path = "architecture/imports.rs"]
 mod imports;
+#[path = "architecture/rights.rs"]
+mod rights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -38,6 +38,11 @@ fn sets_of_keys() {
 }
 
 #[test]
+fn addresses_that_proxies_name() {
+    replay("forwarded", inputs::forwarded);
+}
+
+#[test]
 fn queries() {
     replay("connect", inputs::connect);
 }

@@ -9,6 +9,8 @@ mod events;
 mod frames;
 #[path = "documents/markdown.rs"]
 mod markdown;
+#[path = "documents/rights.rs"]
+mod rights;
 #[path = "documents/scopes.rs"]
 mod scopes;
 
@@ -270,7 +272,9 @@ fn the_commands_that_are_shown_exist_with_their_options() {
     for document in DOCUMENTS {
         for words in commands(&read(document), "restante") {
             let Some(subcommand) = words.first() else { continue };
-            let help = Command::new(env!("CARGO_BIN_EXE_restante")).args([subcommand, "--help"]).output().unwrap();
+            // Options may be those of a command of the command.
+            let names = words.iter().take(2).take_while(|word| !word.starts_with('-'));
+            let help = Command::new(env!("CARGO_BIN_EXE_restante")).args(names).arg("--help").output().unwrap();
             assert!(help.status.success(), "{document}: there is no `restante {subcommand}`");
             let help = String::from_utf8(help.stdout).unwrap();
             for option in words.iter().filter(|word| word.starts_with("--")) {

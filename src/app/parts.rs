@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::nodes::{Carrier, Nodes};
 use super::{Database, Opened, Running, StartError, admitting, room};
-use crate::auth::{Origins, TokenVerifier};
+use crate::auth::{Origins, TokenVerifier, TrustedProxies};
 use crate::bus::Bus;
 use crate::config::{Config, PresenceForm, SocketIoTransport, for_half_the_processors};
 use crate::connection::{self, ConnectionSettings, Shutdown};
-use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
+use crate::delivery::{AccountRates, ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Clock, NodeId, limits};
 use crate::driver::{Context, CrashLoops};
 use crate::http;
@@ -19,7 +19,7 @@ use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::presence::{self, Presence, PresenceSettings};
 use crate::protocol::socketio::Forms;
-use crate::service::{self, RevocationWatch, Service, ServiceSettings};
+use crate::service::{self, Accounts, RevocationWatch, Service, ServiceSettings};
 use crate::session;
 use crate::socketio;
 use crate::store::{self, Epoch};
@@ -36,6 +36,7 @@ const PRESENCE: PresenceSettings = PresenceSettings {
 pub(super) struct SharedParts {
     pub(super) verifier: Arc<TokenVerifier>,
     pub(super) revocations: RevocationWatch,
+    pub(super) accounts: Option<Accounts>,
     pub(super) clock: Clock,
     pub(super) presence: Presence,
     pub(super) epoch: Epoch,
@@ -82,10 +83,10 @@ impl Parts {
 
     /// Starts the service, and makes what every connection shares.
     pub(super) fn shared(&self, config: &Config, parts: SharedParts, running: &Running) -> connection::Shared {
-        let SharedParts { verifier, revocations, clock, presence, epoch } = parts;
+        let SharedParts { verifier, revocations, accounts, clock, presence, epoch } = parts;
         let presence::Node { hub, notifier, metrics, .. } = self.node.clone();
         let context = Context {
-            service: self.start_service(config, &clock, revocations, running),
+            service: self.start_service(config, &clock, (revocations, accounts), running),
             hub,
             notifier,
             presence,
@@ -102,7 +103,9 @@ impl Parts {
             heartbeat: config.heartbeat,
             has_compression: config.websocket_compression,
         };
-        connection::Shared { context, settings, origins: Origins::of(&config.allowed_origins), shutdown: Shutdown::default() }
+        let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone()));
+        let origins = Origins::of(&config.allowed_origins);
+        connection::Shared { context, settings, origins, proxies, shutdown: Shutdown::default(), client: None }
     }
 
     /// Reads the revocations of tokens, and keeps them as the database has them.
@@ -121,9 +124,16 @@ impl Parts {
         Ok(watch)
     }
 
-    fn start_service(&self, config: &Config, clock: &Clock, revocations: RevocationWatch, running: &Running) -> Service {
+    fn start_service(
+        &self,
+        config: &Config,
+        clock: &Clock,
+        (revocations, accounts): (RevocationWatch, Option<Accounts>),
+        running: &Running,
+    ) -> Service {
         let presence::Node { store, hub, notifier, metrics, .. } = self.node.clone();
-        let parts = service::Parts { store, delivery: self.delivery.clone(), hub, notifier, metrics, clock: clock.clone(), revocations };
+        let (delivery, clock) = (self.delivery.clone(), clock.clone());
+        let parts = service::Parts { store, delivery, hub, notifier, metrics, clock, revocations, accounts };
         Service::start(parts, service_settings(config), &running.tasks, &running.stop_lanes)
     }
 }
@@ -139,7 +149,15 @@ fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSet
             sends: config.send_rate,
             events: config.event_rate,
             direct_chats: config.direct_chats_per_hour,
+            groups: config.groups_per_hour,
             named_users: config.named_users_per_hour,
+            requests: config.request_rate,
+            failed_tokens: config.failed_token_rate,
+            handshakes: config.handshake_rate,
+            accounts: config.accounts.then_some(AccountRates {
+                requests_per_minute: config.account_requests_per_minute,
+                registrations_per_hour: config.registrations_per_hour,
+            }),
         },
     }
 }
@@ -161,7 +179,6 @@ fn service_settings(config: &Config) -> ServiceSettings {
     ServiceSettings {
         pool_size: config.pool_size,
         openings_waiting_max: config.openings_waiting_max,
-        request_rate: config.request_rate,
         look_interval: config.look_interval,
         recall_window: config.recall_window,
     }

@@ -44,6 +44,8 @@ pub(super) struct Claims {
     #[serde(default, deserialize_with = "text_or_nothing")]
     jti: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
+    sid: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     name: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     picture: Option<String>,
@@ -79,6 +81,7 @@ impl TokenRules {
             expires_at,
             issued_at,
             token_id: shown(claims.jti, limits::TOKEN_ID_CHARS_MAX),
+            login_id: shown(claims.sid, limits::TOKEN_ID_CHARS_MAX),
             name: shown(claims.name, NAME_CHARS_MAX),
             picture: shown(claims.picture, PICTURE_CHARS_MAX),
             scope: Scope::new(claims.scope.unwrap_or_default()),

@@ -81,7 +81,7 @@ impl Revocations {
     /// Returns whether this token is worth nothing: in the hands of this device, if there is one.
     pub fn concern(&self, token: &HeldToken, device: Option<&DeviceId>) -> bool {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        if token.id.as_ref().is_some_and(|id| kept.tokens.contains_key(id)) {
+        if token.id.iter().chain(&token.login_id).any(|id| kept.tokens.contains_key(id)) {
             return true;
         }
         let Some(of_user) = kept.users.get(&token.external) else { return false };
@@ -135,7 +135,8 @@ mod tests {
     }
 
     fn token(name: &str, id: Option<&str>, issued: Option<i64>) -> HeldToken {
-        HeldToken { external: user(name), id: id.map(str::to_owned), issued_at: issued.map(|seconds| NOW + Duration::seconds(seconds)) }
+        let issued_at = issued.map(|seconds| NOW + Duration::seconds(seconds));
+        HeldToken { external: user(name), id: id.map(str::to_owned), login_id: None, issued_at }
     }
 
     #[test]
@@ -173,6 +174,14 @@ mod tests {
         assert!(
             !revocations.concern(&token("anna", Some("id-2"), Some(-9)), None) && !revocations.concern(&token("anna", None, None), None)
         );
+    }
+
+    #[test]
+    fn the_tokens_of_a_login_are_revoked_by_the_id_of_the_login() {
+        let revocations = Revocations::default();
+        revocations.put(&revoked(Revoked::Token("login-1".to_owned()), NOW));
+        let of = |login: &str| HeldToken { login_id: Some(login.to_owned()), ..token("anna", Some("id-1"), Some(3_600)) };
+        assert!(revocations.concern(&of("login-1"), None) && !revocations.concern(&of("login-2"), None));
     }
 
     #[test]

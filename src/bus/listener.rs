@@ -18,6 +18,8 @@ use crate::domain::{ChatId, NodeId, UserId};
 const BEAT: &str = "beat";
 /// The payload of SQL functions that says that tokens were revoked.
 const REVOKED: &str = "revoked";
+/// The payload of SQL functions that says that the limits of a user were raised.
+const RAISED: &str = "limits";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -28,7 +30,7 @@ pub struct ListenerSettings {
     /// The bus of the node.
     pub bus: Bus,
     /// The channel of SQL functions; payload: items separated by commas. An item is a user number, one with an `m` before it for whom
-    /// marks moved, or `feed` and the id of a stream to which something was published. `revoked` stands alone.
+    /// marks moved, or `feed` and the id of a stream to which something was published. `revoked` and `limits` stand alone.
     pub wakes: String,
     /// The options of the pool that makes the one connection.
     pub pool: PgPoolOptions,
@@ -120,10 +122,16 @@ async fn follow(listener: &mut PgListener, settings: &ListenerSettings, received
 fn take(notification: &PgNotification, settings: &ListenerSettings, received: &mut impl FnMut(BusEvent)) {
     match (notification.channel(), notification.payload()) {
         (channel, payload) if channel == settings.wakes => {
-            if payload.trim() == REVOKED {
-                return received(BusEvent::Revoked);
+            match payload.trim() {
+                REVOKED => return received(BusEvent::Revoked),
+                RAISED => return received(BusEvent::LimitsRaised),
+                _ => {}
             }
-            let Told { waits, marks, feeds } = told(payload);
+            let Told { waits, marks, feeds, chats } = told(payload);
+            // Before the marks: a session that looks at them finds receipts in their new form.
+            if !chats.is_empty() {
+                received(BusEvent::Chats(chats));
+            }
             received(BusEvent::Wake(waits));
             received(BusEvent::Marks(marks));
             if !feeds.is_empty() {
@@ -144,16 +152,22 @@ struct Told {
     marks: Vec<UserId>,
     /// Streams to which something was published.
     feeds: Vec<ChatId>,
+    /// Direct chats that are closed, or open again.
+    chats: Vec<ChatId>,
 }
 
 /// Reads a payload. Items that cannot be read are left out: anybody may notify.
 fn told(payload: &str) -> Told {
     let mut told = Told::default();
     for item in payload.split(',').map(str::trim) {
-        match (item.strip_prefix("feed "), item.strip_prefix('m')) {
-            (Some(stream), _) => told.feeds.extend(stream.trim().parse().ok().map(ChatId)),
-            (None, Some(user)) => told.marks.extend(user.parse().ok().map(UserId)),
-            (None, None) => told.waits.extend(item.parse().ok().map(UserId)),
+        if let Some(stream) = item.strip_prefix("feed ") {
+            told.feeds.extend(stream.trim().parse().ok().map(ChatId));
+        } else if let Some(chat) = item.strip_prefix("chat ") {
+            told.chats.extend(chat.trim().parse().ok().map(ChatId));
+        } else if let Some(user) = item.strip_prefix('m') {
+            told.marks.extend(user.parse().ok().map(UserId));
+        } else {
+            told.waits.extend(item.parse().ok().map(UserId));
         }
     }
     told
@@ -166,7 +180,7 @@ mod tests {
     #[test]
     fn a_payload_is_read_as_far_as_it_makes_sense() {
         let users = |numbers: &[i64]| numbers.iter().copied().map(UserId).collect::<Vec<_>>();
-        let of_users = |waits: &[i64], marks: &[i64]| Told { waits: users(waits), marks: users(marks), feeds: vec![] };
+        let of_users = |waits: &[i64], marks: &[i64]| Told { waits: users(waits), marks: users(marks), ..Told::default() };
         assert_eq!(told("1,22, 3"), of_users(&[1, 22, 3], &[]));
         assert_eq!(told("m4,1, m55"), of_users(&[1], &[4, 55]));
         assert_eq!(told(""), Told::default());
@@ -174,7 +188,10 @@ mod tests {
         let stream = ChatId::generate();
         let with_stream = Told { feeds: vec![stream], ..of_users(&[5], &[6]) };
         assert_eq!(told(&format!("5,feed {stream}, m6")), with_stream);
-        for unreadable in ["feed", "feed ", "feed x", "feeds", &format!("feed{stream}"), &format!("feed {stream} {stream}"), "feed 7"] {
+        assert_eq!(told(&format!("chat {stream},1")), Told { chats: vec![stream], ..of_users(&[1], &[]) });
+        for unreadable in
+            ["chat", "chat 7", "feed", "feed ", "feed x", "feeds", &format!("feed{stream}"), &format!("feed {stream} {stream}"), "feed 7"]
+        {
             assert_eq!(told(unreadable), Told::default(), "{unreadable}");
         }
     }

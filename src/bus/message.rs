@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::seal::TEXT_BYTES_MAX;
-use super::written::{WrittenAnswer, WrittenMessage, WrittenReceipt, WrittenReceiptCounts, micros};
-use crate::domain::{ChatId, ChatSeq, Class, DeviceId, InboxSeq, Message, MessageId, Receipt, UserId};
+use super::written::{WrittenAnswer, WrittenMessage, WrittenReceipt, WrittenReceiptCounts, WrittenSpent, micros};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, InboxSeq, Message, MessageId, Receipt, Spent, UserId};
 use crate::protocol::client::{AckRequest, CommittedAnswer};
 use crate::protocol::event::{Encoded, Notice};
 
@@ -19,6 +19,8 @@ pub(super) const PAYLOAD_BYTES_MAX: usize = TEXT_BYTES_MAX;
 const USERS_MAX: usize = 260;
 /// Streams named by one line.
 const STREAMS_MAX: usize = 100;
+/// Users named by one line of what was spent, with names of any length.
+const SPENT_MAX: usize = 6;
 /// Messages named by one line of acks.
 const ACKED_MAX: usize = 100;
 /// Recipients an offer names; a message to more of them wakes them.
@@ -60,6 +62,10 @@ pub enum BusMessage {
     PreferencesChanged(Vec<UserId>),
     /// These two users may know more or less of one another than before, and their direct chat is told of in another form.
     PeopleChanged([UserId; 2], Option<ChatId>),
+    /// These two users may see one another now: the sessions of each watch the other.
+    MaySee([UserId; 2]),
+    /// This was spent of limits at the node that tells.
+    Spent(Vec<Spent>),
     /// Every session checks the database for everything.
     CheckAll,
     /// The node that says it has come: the database lists it.
@@ -83,7 +89,8 @@ impl BusMessage {
             Self::Displaced(..) => "displaced",
             Self::FeedsMoved(_) => "feed",
             Self::PreferencesChanged(_) => "preferences",
-            Self::PeopleChanged(..) => "people",
+            Self::PeopleChanged(..) | Self::MaySee(_) => "people",
+            Self::Spent(_) => "spent",
             Self::CheckAll => "check",
             Self::Hello => "hello",
             Self::Bye => "bye",
@@ -100,6 +107,7 @@ impl BusMessage {
             Self::CheckMarks(users) => many(users, &Line::CheckMarks),
             Self::PreferencesChanged(users) => many(users, &Line::PreferencesChanged),
             Self::FeedsMoved(streams) => streams.chunks(STREAMS_MAX).map(|part| Line::FeedsMoved(part.to_vec()).text()).collect(),
+            Self::Spent(spent) => spent.chunks(SPENT_MAX).map(|part| Line::spent(part).text()).collect(),
             Self::Answered(user, device, answer) => answer_lines(*user, device.as_ref(), answer),
             Self::Notice(users, notice) if users.len() > USERS_MAX / 2 => {
                 users.chunks(USERS_MAX / 2).map(|part| Line::Notice(numbers(part), (**notice).clone()).text()).collect()
@@ -127,6 +135,8 @@ impl BusMessage {
             | Self::FeedsMoved(_)
             | Self::PreferencesChanged(_)
             | Self::PeopleChanged(..)
+            | Self::MaySee(_)
+            | Self::Spent(_)
             | Self::CheckAll
             | Self::Hello
             | Self::Bye => Vec::new(),
@@ -207,6 +217,10 @@ enum Line {
     PreferencesChanged(Vec<i64>),
     #[serde(rename = "x")]
     PeopleChanged([i64; 2], Option<ChatId>),
+    #[serde(rename = "v")]
+    MaySee([i64; 2]),
+    #[serde(rename = "s")]
+    Spent(Vec<WrittenSpent>),
     #[serde(rename = "l")]
     CheckAll,
     #[serde(rename = "h")]
@@ -216,6 +230,10 @@ enum Line {
 }
 
 impl Line {
+    fn spent(spent: &[Spent]) -> Self {
+        Self::Spent(spent.iter().map(WrittenSpent::from).collect())
+    }
+
     fn text(&self) -> Option<String> {
         serde_json::to_string(self).ok().filter(|text| text.len() <= PAYLOAD_BYTES_MAX)
     }
@@ -240,6 +258,8 @@ impl Line {
             Self::FeedsMoved(streams) => BusMessage::FeedsMoved(streams),
             Self::PreferencesChanged(numbers) => BusMessage::PreferencesChanged(users(numbers)),
             Self::PeopleChanged(both, chat) => BusMessage::PeopleChanged(both.map(UserId), chat),
+            Self::MaySee(both) => BusMessage::MaySee(both.map(UserId)),
+            Self::Spent(spent) => BusMessage::Spent(spent.into_iter().map(Spent::from).collect()),
             Self::CheckAll => BusMessage::CheckAll,
             Self::Hello => BusMessage::Hello,
             Self::Bye => BusMessage::Bye,
@@ -271,6 +291,8 @@ impl From<&BusMessage> for Line {
             BusMessage::FeedsMoved(streams) => Self::FeedsMoved(streams.clone()),
             BusMessage::PreferencesChanged(users) => Self::PreferencesChanged(numbers(users)),
             BusMessage::PeopleChanged(both, chat) => Self::PeopleChanged(both.map(|user| user.0), *chat),
+            BusMessage::MaySee(both) => Self::MaySee(both.map(|user| user.0)),
+            BusMessage::Spent(spent) => Self::spent(spent),
             BusMessage::CheckAll => Self::CheckAll,
             BusMessage::Hello => Self::Hello,
             BusMessage::Bye => Self::Bye,
@@ -285,7 +307,7 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::domain::{ChatKind, Extension, ExternalId, Profile, ReceiptCounts, Status, limits};
+    use crate::domain::{ChatKind, Extension, ExternalId, LimitKind, LimitSubject, Profile, ReceiptCounts, Status, limits};
     use crate::protocol::event::ContactNotice;
 
     fn message(content: String) -> Arc<Message> {
@@ -329,6 +351,7 @@ mod tests {
         let at = time::macros::datetime!(2026-11-01 12:00:00.000001 UTC);
         let user = ExternalId::try_from("anna \"1\"\n".to_owned()).unwrap();
         let counts = ReceiptCounts { chat, message: messages[0], seq: ChatSeq(1), delivered: 4, read: 2, members: 9 };
+        let (watched, address) = (user.clone(), "2001:db8::1".parse::<std::net::IpAddr>().unwrap());
         let (reason, status, first, seq) = (Some("left".to_owned()), Status::Expired, ChatSeq(2), ChatSeq(4));
         vec![
             offer("line\nline \u{1F600}".to_owned(), 2),
@@ -362,6 +385,13 @@ mod tests {
             BusMessage::Displaced(UserId(1), phone(), 12),
             BusMessage::FeedsMoved(vec![chat, ChatId::generate()]),
             BusMessage::PeopleChanged([UserId(1), UserId(i64::MAX)], Some(chat)),
+            BusMessage::MaySee([UserId(1), UserId(i64::MAX)]),
+            BusMessage::Spent(vec![
+                Spent { kind: LimitKind::NamedUsers, subject: LimitSubject::User(UserId(i64::MAX)), count: u32::MAX, unpaid: u32::MAX },
+                Spent { kind: LimitKind::Requests, subject: LimitSubject::Name(watched.clone()), count: 7, unpaid: 0 },
+                Spent { kind: LimitKind::Requests, subject: LimitSubject::Address(address.into()), count: 1, unpaid: 9 },
+                Spent { kind: LimitKind::Guesses, subject: LimitSubject::NameAt(watched, address.into()), count: 2, unpaid: 9 },
+            ]),
             BusMessage::CheckAll,
             BusMessage::Hello,
             BusMessage::Bye,
@@ -420,8 +450,34 @@ mod tests {
     }
 
     #[test]
+    fn what_was_spent_fits_whoever_has_spent_it() {
+        let name = |n: usize| ExternalId::try_from(format!("{n:03}{}", "\u{1}".repeat(125))).unwrap();
+        let spent = |n| Spent { kind: LimitKind::Requests, subject: LimitSubject::Name(name(n)), count: u32::MAX, unpaid: u32::MAX };
+        let all: Vec<Spent> = (0..200).map(spent).collect();
+        let lines = BusMessage::Spent(all.clone()).lines().unwrap();
+        let read = lines.iter().flat_map(|line| match BusMessage::read(line) {
+            Some(BusMessage::Spent(spent)) => spent,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(read.collect::<Vec<_>>(), all);
+    }
+
+    #[test]
     fn what_cannot_be_read_is_passed_over() {
-        for line in ["", "x", "{}", r#"{"w":["chat"]}"#, r#"{"zzz":1}"#, r#"{"w":["chat",["1"]]}"#, "[1]", r#""q""#] {
+        for line in [
+            r#"{"s":[["zz",{"u":1},1,1]]}"#,
+            r#"{"s":[["m",{"u":1},-1,1]]}"#,
+            r#"{"s":[["m",{"u":1},1]]}"#,
+            r#"{"s":[["m",{"z":1},1,1]]}"#,
+            "",
+            "x",
+            "{}",
+            r#"{"w":["chat"]}"#,
+            r#"{"zzz":1}"#,
+            r#"{"w":["chat",["1"]]}"#,
+            "[1]",
+            r#""q""#,
+        ] {
             assert!(BusMessage::read(line).is_none(), "{line}");
         }
     }

@@ -37,8 +37,12 @@ pub enum BusEvent {
     Marks(Vec<UserId>),
     /// Something was published to these streams of feeds. The same holds.
     Feeds(Vec<ChatId>),
+    /// These direct chats are closed, or open again. The same holds.
+    Chats(Vec<ChatId>),
     /// Tokens were revoked. The same holds.
     Revoked,
+    /// The limits of a user were raised. The same holds.
+    LimitsRaised,
     /// Another node tells.
     Message(BusMessage),
     /// Another node tells something that this version does not understand.

@@ -74,6 +74,11 @@ impl Bus {
         self.content().others.is_empty()
     }
 
+    /// Nodes that are known to live, this one too.
+    pub fn live_nodes(&self) -> u32 {
+        u32::try_from(self.content().others.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
     /// Tells the other nodes.
     pub fn post(&self, message: &BusMessage) -> Posted {
         let mut content = self.content();

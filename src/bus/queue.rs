@@ -146,7 +146,7 @@ impl Queue {
             }
             BusMessage::EchoOf(sender, message) => return put_name(&mut self.echoes, (*sender, *message)),
             BusMessage::FeedsMoved(streams) => return self.put_streams(streams),
-            BusMessage::PeopleChanged(..) | BusMessage::CheckAll | BusMessage::Hello | BusMessage::Bye => {
+            BusMessage::PeopleChanged(..) | BusMessage::MaySee(_) | BusMessage::CheckAll | BusMessage::Hello | BusMessage::Bye => {
                 self.check_all = true;
                 return Posted::InShort;
             }
@@ -162,6 +162,8 @@ impl Queue {
                 }
                 return Posted::InShort;
             }
+            // A telling that is lost costs a user nothing.
+            BusMessage::Spent(_) => return Posted::Dropped,
             // Something shorter was put in their place.
             BusMessage::Offer { .. } | BusMessage::Receipt(..) | BusMessage::ReadUpTo(..) | BusMessage::Answered(..) => {
                 return Posted::Dropped;

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use crate::domain::{
-    ChatId, ChatSeq, Class, Extension, ExternalId, InboxSeq, Message, MessageId, Profile, Receipt, ReceiptCounts, Status, UserId,
+    AddressBlock, ChatId, ChatSeq, Class, Extension, ExternalId, InboxSeq, LimitKind, LimitSubject, Message, MessageId, Profile, Receipt,
+    ReceiptCounts, Spent, Status, UserId,
 };
 use crate::protocol::client::{AckRequest, CommittedAnswer};
 
@@ -21,6 +22,46 @@ pub(super) enum WrittenAnswer {
     UpTo(Class, InboxSeq),
     #[serde(rename = "r")]
     Reject(MessageId, u16),
+}
+
+/// The limit, the one who has spent it, how much, and how much is unpaid.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WrittenSpent(LimitKind, WrittenSubject, u32, u32);
+
+#[derive(Debug, Serialize, Deserialize)]
+enum WrittenSubject {
+    #[serde(rename = "u")]
+    User(i64),
+    #[serde(rename = "n")]
+    Name(ExternalId),
+    #[serde(rename = "a")]
+    Address(AddressBlock),
+    #[serde(rename = "b")]
+    NameAt(ExternalId, AddressBlock),
+}
+
+impl From<&Spent> for WrittenSpent {
+    fn from(spent: &Spent) -> Self {
+        let subject = match &spent.subject {
+            LimitSubject::User(user) => WrittenSubject::User(user.0),
+            LimitSubject::Name(user) => WrittenSubject::Name(user.clone()),
+            LimitSubject::Address(address) => WrittenSubject::Address(*address),
+            LimitSubject::NameAt(name, address) => WrittenSubject::NameAt(name.clone(), *address),
+        };
+        Self(spent.kind, subject, spent.count, spent.unpaid)
+    }
+}
+
+impl From<WrittenSpent> for Spent {
+    fn from(WrittenSpent(kind, subject, count, unpaid): WrittenSpent) -> Self {
+        let subject = match subject {
+            WrittenSubject::User(user) => LimitSubject::User(UserId(user)),
+            WrittenSubject::Name(user) => LimitSubject::Name(user),
+            WrittenSubject::Address(address) => LimitSubject::Address(address),
+            WrittenSubject::NameAt(name, address) => LimitSubject::NameAt(name, address),
+        };
+        Self { kind, subject, count, unpaid }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -14,12 +14,15 @@ pub mod host;
 pub mod identity;
 mod keeper;
 mod keys;
+mod limits;
 mod listen;
+mod revocations;
 pub mod screen;
 mod send;
 mod serve;
 mod sole;
 mod statistics;
+mod users;
 mod waiting;
 
 use std::ffi::OsString;
@@ -78,9 +81,18 @@ enum Command {
     /// Show what operators have done.
     #[command(long_about = audit::ABOUT)]
     Audit(audit::Args),
+    /// Revoke tokens before they expire, or list what is revoked.
+    #[command(long_about = revocations::ABOUT)]
+    Revocations(revocations::Args),
+    /// Raise the limits of a user, or list the users whose limits are raised.
+    #[command(long_about = limits::ABOUT)]
+    Limits(limits::Args),
     /// List the keys that messages are encrypted with, or rotate them.
     #[command(long_about = keys::ABOUT)]
     Keys(keys::Args),
+    /// Erase a user.
+    #[command(long_about = users::ABOUT)]
+    Users(users::Args),
     /// Show what was accepted, and what became of it, in figures.
     #[command(long_about = statistics::ABOUT)]
     Statistics(statistics::Args),
@@ -212,7 +224,10 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Listen(args) => listen::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::Revocations(args) => revocations::run(args).await,
+        Command::Limits(args) => limits::run(args).await,
         Command::Keys(args) => keys::run(args).await,
+        Command::Users(args) => users::run(args).await,
         Command::Statistics(args) => statistics::run(args).await,
     }
 }
@@ -263,8 +278,23 @@ mod tests {
     fn no_option_that_takes_any_text_refuses_a_hyphen() {
         // These have a form that no hyphen begins.
         let of_a_form = [
-            "url", "chat", "timeout", "ttl", "since", "wait", "limit", "confirm", "count", "window", "message", "from", "until", "by",
+            "url",
+            "chat",
+            "timeout",
+            "ttl",
+            "since",
+            "wait",
+            "limit",
+            "confirm",
+            "count",
+            "window",
+            "message",
+            "from",
+            "until",
+            "by",
             "event",
+            "expires_at",
+            "factor",
         ];
         let mut commands: Vec<clap::Command> = vec![Cli::command()];
         let mut seen = 0;
@@ -273,7 +303,8 @@ mod tests {
                 seen += 1;
                 let name = argument.get_id().as_str();
                 let takes = argument.is_allow_hyphen_values_set() || argument.is_allow_negative_numbers_set();
-                assert!(takes || of_a_form.contains(&name), "{} {name}", command.get_name());
+                let is_one_of_few = !argument.get_possible_values().is_empty();
+                assert!(takes || is_one_of_few || of_a_form.contains(&name), "{} {name}", command.get_name());
             }
             commands.extend(command.get_subcommands().cloned());
         }

@@ -21,7 +21,7 @@ use super::upgrade::Upgrade;
 use crate::auth::{self, Identity, Offer};
 use crate::delivery::Refusal;
 use crate::domain::{Class, DeviceId, PerClass, limits};
-use crate::driver::{ConnectOptions, Resume, commands};
+use crate::driver::{ConnectOptions, Resume};
 use crate::hub::AckWay;
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
 use crate::protocol::codec::JsonFrames;
@@ -129,19 +129,19 @@ async fn admit(
 ) -> Result<(Option<Identity>, ConnectOptions), Fault> {
     check_open(shared)?;
     let query = query?;
-    let token = auth::socket_token(headers, query.token.as_deref());
+    let token = auth::socket_token(headers, query.token.as_deref())?;
     let options = ConnectOptions::try_from(query)?;
     let identity = match token {
-        Some(token) => Some(commands::verify(&shared.context, &token).await?),
+        Some(token) => Some(shared.verify(&token).await?),
         None => None,
     };
     Ok((identity, options))
 }
 
-/// Checks that the node takes clients now.
+/// Checks that the node takes clients now, and counts one.
 ///
 /// # Errors
-/// The node stops, or more clients come at once than it lets wait: with a time to come back.
+/// The node stops, more clients come at once than it lets wait, or too many from this address: with a time to come back.
 pub fn check_open(shared: &Shared) -> Result<(), Fault> {
     if shared.shutdown.has_begun() {
         return Err(shared.shutdown.refusal());
@@ -149,7 +149,7 @@ pub fn check_open(shared: &Shared) -> Result<(), Fault> {
     if shared.context.service.is_crowded() {
         return Err(Refusal::Crowded.to_one_of_a_crowd());
     }
-    Ok(())
+    shared.count_handshake()
 }
 
 async fn serve(shared: Shared, mut socket: Socket, identity: Option<Identity>, options: ConnectOptions) {
@@ -184,7 +184,7 @@ async fn first_frame(shared: &Shared, socket: &mut Socket) -> Result<(Identity, 
     };
     let frame = client::parse(&text).map_err(|FrameError { id, fault }| refused(id, of_first_frame(fault)))?;
     match frame.event {
-        ClientEvent::Authenticate { token } => match commands::verify(&shared.context, &token).await {
+        ClientEvent::Authenticate { token } => match shared.verify(&token).await {
             Ok(identity) => Ok((identity, frame.id)),
             Err(fault) => Err(refused(frame.id, fault)),
         },

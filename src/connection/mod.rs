@@ -1,10 +1,11 @@
 //! The door of WebSocket clients: a task per socket that runs one driver and keeps the socket's own promises:
 //! authentication, heartbeat, the token's end, bounded queues both ways. The task speaks any dialect over any socket of frames, so other doors run it too.
 //!
-//! In reading order: `upgrade` and `websocket` (the socket itself, and its compression), `handshake` (from the HTTP request to a known user), `open` (admission and opening), `task` (the
+//! In reading order: `upgrade` and `websocket` (the socket itself, and its compression), `handshake` (from the HTTP request to a known user) with `client` (what its address may ask), `open` (admission and opening), `task` (the
 //! loop), `reading` (whether it reads on), `outbox` (events, encoded), `writer` (from there to the socket), `closing` (the closing handshake), `shutdown`
 //! (a planned stop: which connection is closed when).
 
+mod client;
 mod closing;
 mod handshake;
 mod open;
@@ -25,11 +26,13 @@ pub use socket::Frames;
 pub use upgrade::Upgrade;
 pub use websocket::WebSocket;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 
-use crate::auth::Origins;
+use crate::auth::{Origins, TrustedProxies};
+use crate::domain::AddressBlock;
 use crate::driver::Context;
 
 /// The settings of connections.
@@ -52,8 +55,12 @@ pub struct Shared {
     pub settings: ConnectionSettings,
     /// The origins whose pages may use the node, over the socket and over HTTP.
     pub origins: Origins,
+    /// The proxies that say where a request came from.
+    pub proxies: Arc<TrustedProxies>,
     /// Knows if the node has begun to stop. Then connections take leave, each at its moment, and close with 1012.
     pub shutdown: Shutdown,
+    /// The client that is being let in; none: these are the parts for all.
+    pub client: Option<AddressBlock>,
 }
 
 impl Shared {

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error_span};
 use uuid::Uuid;
 
-use super::batch::{ITEMS_MAX, Queued, columns, take};
+use super::batch::{ITEMS_MAX, Queued, columns, keep_sealed, take};
 use super::deferred::{Deferred, Held};
 use super::item::{Accepted, SendItem};
 use super::link::{Line, Link, Shared};
@@ -24,7 +24,7 @@ use super::routes::Routes;
 use super::turns::Turns;
 use super::{LaneSettings, Refusal};
 use crate::domain::{Extension, Message, MessageId};
-use crate::store::{self, AcceptOutcome, AcceptedRow, Error, LockTimeout};
+use crate::store::{self, AcceptBatch, AcceptOutcome, AcceptedRow, Error, LockTimeout};
 
 /// Items that may wait for one lane: half a second's work of a lane on a small machine. A crowd that sends a message each
 /// at the same moment finds room; who keeps sending while the database is slow is told so.
@@ -63,7 +63,7 @@ impl AcceptLanes {
     pub(super) fn queue(&self, item: SendItem, reply: oneshot::Sender<Result<Accepted, Refusal>>) -> Result<(), Refusal> {
         let chat = item.chat;
         let lane = &self.lanes[self.routes.enter(chat)];
-        let queued = Queued { item, reply, since: Instant::now(), uncertain: None };
+        let queued = Queued { item, reply, since: Instant::now(), uncertain: None, sealed: None };
         lane.try_send(queued).map_err(|refused| {
             self.routes.leave(chat);
             match refused {
@@ -204,11 +204,11 @@ impl Lane {
         let mut parts = vec![batch];
         let (mut skip_held, mut taken, mut held) = (skip_held, 0, Held::default());
         while let Some(part) = parts.pop() {
-            let part = held.keep_behind(self.without_broken(part));
+            let mut part = held.keep_behind(self.without_broken(part));
             if part.is_empty() {
                 continue;
             }
-            match self.try_once(&part, skip_held).await {
+            match self.try_once(&mut part, skip_held).await {
                 Ok(rows) => self.answer(part, rows, &mut held).await,
                 Err(Failure::Away { is_certain }) => {
                     let part = self.wait_for_database(part, is_certain).await;
@@ -241,10 +241,17 @@ impl Lane {
         self.defer(held);
     }
 
-    async fn try_once(&mut self, part: &[Queued], skip_held: bool) -> Result<Vec<AcceptedRow>, Failure> {
+    async fn try_once(&mut self, part: &mut [Queued], skip_held: bool) -> Result<Vec<AcceptedRow>, Failure> {
+        let sealer = self.shared.store.sealer().await.map_err(|_| Failure::Away { is_certain: true })?;
+        let mut batch = columns(part, sealer.as_ref());
+        let tried = self.try_to_store(part, &mut batch, skip_held).await;
+        keep_sealed(part, batch);
+        tried
+    }
+
+    async fn try_to_store(&mut self, part: &[Queued], batch: &mut AcceptBatch, skip_held: bool) -> Result<Vec<AcceptedRow>, Failure> {
         let started = std::time::Instant::now();
         let nothing_sent = |_| Failure::Away { is_certain: true };
-        let mut batch = self.shared.store.sealed(columns(part)).await.map_err(nothing_sent)?;
         let Line { connection, stall_detector } = self.link.get().await.map_err(nothing_sent)?;
         if self.clock.is_none() {
             match stall_detector.answer(store::database_clock(connection)).await {
@@ -256,7 +263,7 @@ impl Lane {
             }
         }
         batch.verdicts = part.iter().map(|queued| self.policy.verdict(queued.item.sender.user, queued.item.chat)).collect();
-        let rows = match stall_detector.answer(store::accept(connection, &batch, skip_held, LockTimeout::Usual)).await {
+        let rows = match stall_detector.answer(store::accept(connection, batch, skip_held, LockTimeout::Usual)).await {
             Ok(rows) if skip_held => self.stand_on_duplicates(part, rows).await,
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {

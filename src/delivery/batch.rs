@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -11,7 +12,7 @@ use super::Refusal;
 use super::item::{Accepted, SendItem};
 use super::routes::Routes;
 use crate::domain::{ChatId, MessageId};
-use crate::store::AcceptBatch;
+use crate::store::{AcceptBatch, SealedText, Sealer};
 
 /// Messages in one transaction.
 pub(super) const ITEMS_MAX: usize = 500;
@@ -30,6 +31,8 @@ pub(super) struct Queued {
     pub(super) since: Instant,
     /// Set when a try of this item ended with its outcome unknown: the database's clock from before that try.
     pub(super) uncertain: Option<OffsetDateTime>,
+    /// Its text, sealed for a try that has not stored it.
+    pub(super) sealed: Option<SealedText>,
 }
 
 impl Queued {
@@ -71,19 +74,31 @@ pub(super) fn take(waiting: &mut VecDeque<Queued>, routes: &Routes) -> Vec<Queue
     batch
 }
 
-/// The columns of a batch.
-pub(super) fn columns(batch: &[Queued]) -> AcceptBatch {
+/// The columns of a batch, sealed where this node seals. What was sealed for an earlier try is taken out of its item.
+pub(super) fn columns(batch: &mut [Queued], sealer: Option<&Sealer>) -> AcceptBatch {
     let mut columns = AcceptBatch::default();
-    for Queued { item, .. } in batch {
+    for Queued { item, sealed, .. } in batch {
         columns.ids.push(item.id.0);
         columns.chats.push(item.chat.0);
         columns.senders.push(item.sender.user.0);
         columns.types.push(item.message_type.clone());
-        columns.contents.push(item.content.clone());
-        columns.metadata.push(item.metadata.as_ref().map(|metadata| metadata.get().to_owned()));
         columns.expires.push(item.expires_at);
+        let metadata = item.metadata.as_deref().map(RawValue::get);
+        if let Some(sealer) = sealer {
+            columns.sealed.push(sealer.seal(item.id, Some(&item.content), metadata, sealed.take()));
+        } else {
+            columns.contents.push(item.content.clone());
+            columns.metadata.push(metadata.map(str::to_owned));
+        }
     }
     columns
+}
+
+/// Gives each item of a batch back what was sealed for it: it may be tried again.
+pub(super) fn keep_sealed(batch: &mut [Queued], columns: AcceptBatch) {
+    for (queued, text) in batch.iter_mut().zip(columns.sealed.into_texts()) {
+        queued.sealed = Some(text);
+    }
 }
 
 /// Items for tests.
@@ -110,7 +125,7 @@ pub(super) mod samples {
             expires_at: None,
             chain: Chain::default(),
         };
-        Queued { item, reply: oneshot::channel().0, since: Instant::now(), uncertain: None }
+        Queued { item, reply: oneshot::channel().0, since: Instant::now(), uncertain: None, sealed: None }
     }
 }
 
@@ -142,6 +157,24 @@ mod tests {
         assert_eq!(take(&mut waiting(chat, 10), &routes).len(), 2);
         routes.learn(chat, 10 * ROWS_MAX);
         assert_eq!(take(&mut waiting(chat, 10), &routes).len(), 1);
+    }
+
+    #[test]
+    fn a_text_is_sealed_once_however_often_it_is_tried_and_anew_under_another_key() {
+        let mut batch = [queued(ChatId::generate(), MessageId::generate())];
+        let mut tried = |sealer: &Sealer| {
+            let columns = columns(&mut batch, Some(sealer));
+            assert!(columns.contents.is_empty());
+            let form = format!("{:?}", columns.sealed);
+            keep_sealed(&mut batch, columns);
+            form
+        };
+        let (one, other) = (Sealer::sample("one"), Sealer::sample("other"));
+        let first = tried(&one);
+        assert_eq!(tried(&one), first);
+        assert_ne!(tried(&other), first);
+        assert_ne!(tried(&one), first, "the value under the other key took its place");
+        assert!(columns(&mut batch, None).sealed.into_texts().next().is_none());
     }
 
     #[test]

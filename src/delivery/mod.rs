@@ -27,7 +27,7 @@ mod turns;
 
 pub use chain::Chain;
 pub use item::{Accepted, Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, SendItem};
-pub use limits::{Limits, RateSettings};
+pub use limits::{AccountRates, Budget, Limits, RateSettings};
 pub use link::ConnectTo;
 pub use receipts::Receipts;
 pub use refusal::Refusal;
@@ -93,7 +93,7 @@ impl Delivery {
         let policy = policy::Policy::new(&shared, tasks);
         let accept = accept::AcceptLanes::start(settings, &shared, &policy, tasks);
         let settle = settle::SettleLanes::start(settings, &shared, &receipts, tasks);
-        let limits = Limits::start(settings.rates, tasks, stop);
+        let limits = Limits::start(settings.rates, store, notifier, &shared.metrics, tasks, stop);
         let direct = direct::DirectChats::start(settings, &limits, &policy, &shared, tasks);
         Self { turns: accept.turns(), accept, settle, receipts, health: store.health().clone(), limits, direct }
     }

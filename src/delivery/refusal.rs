@@ -68,6 +68,12 @@ pub enum Refusal {
     /// As many revocations count as may.
     #[error("too many revocations")]
     RevocationsTooMany,
+    /// The scope of the token does not allow it. In words for the client.
+    #[error("the scope of the token does not allow it")]
+    OutOfScope(&'static str),
+    /// The limits of as many users are raised as may be.
+    #[error("the limits of too many users are raised")]
+    LimitsTooMany,
     /// The token lacks the scope for events.
     #[error("the token lacks the scope for events")]
     NeedsEventsScope,
@@ -95,6 +101,9 @@ pub enum Refusal {
     /// The user has blocked as many as it may.
     #[error("too many blocks")]
     TooManyBlocks,
+    /// As many invitations of the user wait as may.
+    #[error("too many invitations")]
+    InvitationsTooMany,
     /// No such message in that chat or inbox.
     #[error("no such message")]
     NotFound,
@@ -169,6 +178,8 @@ impl Refusal {
             | Self::FollowedByAll
             | Self::PublishersTooMany
             | Self::RevocationsTooMany
+            | Self::OutOfScope(_)
+            | Self::LimitsTooMany
             | Self::NeedsEventsScope
             | Self::FollowsTooMany
             | Self::TooManyMembers
@@ -177,6 +188,7 @@ impl Refusal {
             | Self::HasBlocked
             | Self::TooManyContacts
             | Self::TooManyBlocks
+            | Self::InvitationsTooMany
             | Self::NotFound
             | Self::Conflict
             | Self::TooLate
@@ -226,6 +238,7 @@ impl From<NotAllowed> for Refusal {
             NotAllowed::NoAdmin => Self::NotAnAdmin,
             NotAllowed::TooMany => Self::TooManyMembers,
             NotAllowed::NotAccepted => Self::NotAccepted,
+            NotAllowed::InvitationsTooMany => Self::InvitationsTooMany,
         }
     }
 }
@@ -261,6 +274,8 @@ impl From<Refusal> for Fault {
             Refusal::RevocationsTooMany => {
                 Self::new(Code::Conflict, "as many revocations count as may: give them `expiresAt`, so that they end sooner")
             }
+            Refusal::OutOfScope(words) => Self::new(Code::Forbidden, words),
+            Refusal::LimitsTooMany => Self::new(Code::Conflict, "the limits of as many users are raised as may be: set those of some to 1"),
             Refusal::NeedsEventsScope => Self::new(Code::Forbidden, "this takes a token with the scope `events:write`"),
             Refusal::FollowsTooMany => Self::new(Code::Conflict, format!("a user follows at most {} feeds", limits::FOLLOWS_MAX)),
             Refusal::NotAccepted => Self::plain(Code::NotAccepted),
@@ -271,6 +286,10 @@ impl From<Refusal> for Fault {
                 Self::new(Code::Conflict, format!("a user has at most {} contacts, requests of its own among them", limits::CONTACTS_MAX))
             }
             Refusal::TooManyBlocks => Self::new(Code::Conflict, format!("a user blocks at most {} users", limits::BLOCKS_MAX)),
+            Refusal::InvitationsTooMany => Self::new(
+                Code::Conflict,
+                format!("a user invites at most {} users at a time, those that have declined among them", limits::INVITATIONS_MADE_MAX),
+            ),
             Refusal::NotFound => Self::plain(Code::NotFound),
             Refusal::Conflict => Self::new(Code::Conflict, "this id is that of another user's message, event or feed"),
             Refusal::Purged => Self::new(

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::invitations::Invitations;
 use super::mutes::Mutes;
 use crate::domain::{DeviceId, PerClass, Profile, SessionId, UserId};
 use crate::hub::{AckWay, Mailbox, SharedToken};
-use crate::protocol::publish::PublishRight;
+use crate::service::Role;
 
 /// A client with a session that is registered in the hub.
 #[derive(Debug)]
@@ -14,8 +15,8 @@ pub struct Client {
     pub session: SessionId,
     /// The user.
     pub profile: Arc<Profile>,
-    /// The right to publish that its newest token gives.
-    pub publish_right: PublishRight,
+    /// The role that its newest token gives.
+    pub role: Role,
     /// The options that the client sent when it connected.
     pub options: ConnectOptions,
     /// The number of this connection of its device; none without a device.
@@ -26,6 +27,8 @@ pub struct Client {
     pub mailbox: Mailbox,
     /// The chats that the user has muted, as this session knows them.
     pub(super) mutes: Mutes,
+    /// The invitations of which the client was told.
+    pub(super) invitations: Invitations,
 }
 
 impl Client {

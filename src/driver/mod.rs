@@ -4,7 +4,7 @@
 //! In reading order: `client` (the client of a session), `opening` (from a known user to a session that knows where it
 //! starts), this file (the driver), `commands` (one file for each thing a client says), `effects` (what the session wants
 //! done), `notes` (what others say), `operations` (what runs beside the driver), `settlements` and `send_order` (what waits
-//! for its turn), `receipts` and `echoes` (what a sender is told), `mutes` (chats that are muted), `crash_loops` (clients that end without an ack, again and again).
+//! for its turn), `receipts` and `echoes` (what a sender is told), `mutes` (chats that are muted), `invitations` (those that the client was told), `crash_loops` (clients that end without an ack, again and again).
 //!
 //! Nothing here waits: whatever takes time is an operation that comes back as an [`OperationResult`].
 
@@ -13,6 +13,7 @@ pub mod commands;
 mod crash_loops;
 mod echoes;
 mod effects;
+mod invitations;
 mod mutes;
 mod notes;
 mod opening;
@@ -141,6 +142,7 @@ impl<O: Outgoing> Driver<O> {
             }
         }
         opening::greet(&driver, &overview.peers);
+        invitations::look(&mut driver, overview.is_invited);
         driver.perform(effects);
         (driver, notes)
     }
@@ -201,6 +203,7 @@ impl<O: Outgoing> Driver<O> {
             }
             OperationResult::Overview(changes, overview) => notes::overview_read(self, changes, *overview),
             OperationResult::MutedChats(changes, chats) => mutes::were_read(self, changes, chats),
+            OperationResult::Invitations(waiting) => invitations::were_read(self, waiting),
             OperationResult::Echoes(messages) => notes::echoes_read(self, messages),
             OperationResult::DirectChat(to, chat) => commands::send::direct_chat_found(self, &to, chat),
             OperationResult::Audience(chat, users) => commands::typing::audience_found(self, chat, users),

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::commands::ack;
-use super::mutes;
 use super::receipts::Next;
 use super::{Driver, OperationResult, Outgoing};
-use crate::domain::{Class, Message};
+use super::{invitations, mutes};
+use crate::domain::{Class, Message, UserId};
 use crate::hub::{Found, Missed, Note, Reader};
 use crate::protocol::Code;
 use crate::protocol::client::CommittedAnswer;
@@ -63,6 +63,7 @@ fn take_note<O: Outgoing>(driver: &mut Driver<O>, note: Note) {
             driver.outbox.event(None, &ServerEvent::Notice(notice));
         }
         Note::PreferencesChanged => mutes::changed(driver),
+        Note::MaySee(user) => watch(driver, &[user]),
         Note::Answered(answer) => driver.handle(committed(&answer)),
     }
 }
@@ -145,11 +146,20 @@ pub(super) fn overview_read<O: Outgoing>(driver: &mut Driver<O>, changes: u64, o
         return driver.close(Code::Displaced);
     }
     driver.client.mutes.read(changes, overview.muted);
+    invitations::look(driver, overview.is_invited);
+    // Contacts that it has only now, and those of a chat that was closed.
+    watch(driver, &overview.peers);
     // The session may hold rows that the user has read elsewhere, or that ended below its mark, and of which no hint came.
     if !overview.marks.own.is_empty() {
         driver.handle(Input::SomethingEnded);
     }
     tell_marks(driver, overview.marks);
+}
+
+/// The session watches these users too, as those whom it found at its beginning.
+fn watch<O: Outgoing>(driver: &Driver<O>, peers: &[UserId]) {
+    let client = &driver.client;
+    driver.context.hub.watch_missing(client.session, client.user(), &client.mailbox, peers);
 }
 
 /// Tells marks that were read, and reads what is left of them.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::client::{Client, ConnectOptions};
+use super::invitations::Invitations;
 use super::mutes::Mutes;
 use super::receipts::{self, Receipts};
 use super::{Context, Driver};
@@ -17,7 +18,7 @@ use crate::delivery::Refusal;
 use crate::domain::{Class, InboxSeq, Page, PerClass, SessionId, UserId, limits};
 use crate::hub::{AckWay, Departure, NotRegistered, Reader, Registered, SharedToken, mailbox};
 use crate::protocol::{Code, Fault, Timestamp, server};
-use crate::service::Admission;
+use crate::service::{Admission, Role};
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
 use crate::store::{MarksRead, Opening, OpeningRequest, Overview, Remainder};
 
@@ -63,16 +64,17 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
     let opening = context.service.open(permit, request).await.map_err(Refusal::to_one_of_a_crowd)?;
     let (mailbox, notes) = mailbox();
     let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
-    let (session, publish_right) = (SessionId::generate_by(&context.clock), identity.scope.publish_right());
+    let (session, role) = (SessionId::generate_by(&context.clock), Role::of(&identity.scope));
     let client = Client {
         session,
         profile,
-        publish_right,
+        role,
         options,
         session_no,
         token: SharedToken::new(identity.held()),
         mailbox,
         mutes: Mutes::default(),
+        invitations: Invitations::default(),
     };
     register(context, &client)?;
     let known = client.options.marks.as_deref().and_then(|text| receipts::parse_cursor(text, context.epoch.as_str()));

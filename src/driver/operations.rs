@@ -13,6 +13,7 @@ use crate::domain::{ChatId, ExternalId, Message, MutedChats, UserId};
 use crate::protocol::Fault;
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
+use crate::service::InvitationView;
 use crate::session::{Input, SettlementNo};
 use crate::store::{DirectChat, Overview};
 
@@ -42,6 +43,8 @@ pub enum OperationResult {
     Overview(u64, Box<Overview>),
     /// The chats that the user has muted, read after so many changes of them.
     MutedChats(u64, MutedChats),
+    /// All invitations that wait for the user.
+    Invitations(Vec<InvitationView>),
     /// Messages that the user has sent at another node.
     Echoes(Vec<Message>),
     /// The direct chat with this user was found or made, or cannot be.

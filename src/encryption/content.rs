@@ -19,6 +19,8 @@ pub const KEY_BYTES: usize = 32;
 pub const VALUES_MAX: u64 = 1 << 28;
 
 const VERSION: u8 = 1;
+/// The place of the ciphertext: behind the version and the nonce.
+const TEXT_AT: usize = 1 + NONCE_LEN;
 const CONTEXT: &[u8] = b"restante message 1";
 /// Random bytes of the id of a key.
 const ID_BYTES: usize = 8;
@@ -82,19 +84,25 @@ impl DataKey {
         self.values.load(Ordering::Relaxed) >= VALUES_MAX
     }
 
-    /// The sealed form of what a message says. The same text is another value each time.
+    /// The sealed form of what a message says, or of the data of an event, which has no content. The same text is another value each time.
+    /// It is copied once.
     ///
     /// # Panics
     /// If the operating system has no random bytes.
-    pub fn seal(&self, message: MessageId, plain: &Plain) -> Vec<u8> {
+    pub fn seal(&self, message: MessageId, content: Option<&str>, metadata: Option<&str>) -> Vec<u8> {
         self.values.fetch_add(1, Ordering::Relaxed);
         let nonce = random::<NONCE_LEN>();
-        let mut text = plain.to_bytes();
+        let text_bytes = HEAD_BYTES + content.map_or(0, str::len) + metadata.map_or(0, str::len);
+        let mut sealed = Vec::with_capacity(TEXT_AT + text_bytes + AES_256_GCM.tag_len());
+        sealed.push(VERSION);
+        sealed.extend_from_slice(&nonce);
+        put_text(&mut sealed, content, metadata);
         let tag = self
             .cipher
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), self.authenticated(message), &mut text)
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), self.authenticated(message), &mut sealed[TEXT_AT..])
             .expect("a message is far shorter than what AES-GCM takes");
-        [&[VERSION], nonce.as_slice(), &text, tag.as_ref()].concat()
+        sealed.extend_from_slice(tag.as_ref());
+        sealed
     }
 
     /// Opens a value. None: it was not sealed with this key for this message, or was changed.
@@ -112,13 +120,6 @@ impl DataKey {
 }
 
 impl Plain {
-    fn to_bytes(&self) -> Vec<u8> {
-        let (content, metadata) = (self.content.as_deref().unwrap_or_default(), self.metadata.as_deref().unwrap_or_default());
-        let flags = if self.content.is_some() { HAS_CONTENT } else { 0 } | if self.metadata.is_some() { HAS_METADATA } else { 0 };
-        let content_bytes = u32::try_from(content.len()).expect("content is at most some KiB");
-        [&[flags], content_bytes.to_be_bytes().as_slice(), content.as_bytes(), metadata.as_bytes()].concat()
-    }
-
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (head, text) = bytes.split_first_chunk::<HEAD_BYTES>()?;
         let [flags, length @ ..] = *head;
@@ -126,6 +127,16 @@ impl Plain {
         let text = |flag: u8, bytes: &[u8]| (flags & flag != 0).then(|| String::from_utf8(bytes.to_vec())).transpose().ok();
         Some(Self { content: text(HAS_CONTENT, content)?, metadata: text(HAS_METADATA, metadata)? })
     }
+}
+
+fn put_text(to: &mut Vec<u8>, content: Option<&str>, metadata: Option<&str>) {
+    let flags = if content.is_some() { HAS_CONTENT } else { 0 } | if metadata.is_some() { HAS_METADATA } else { 0 };
+    let (content, metadata) = (content.unwrap_or_default(), metadata.unwrap_or_default());
+    let content_bytes = u32::try_from(content.len()).expect("content is at most some KiB");
+    to.push(flags);
+    to.extend_from_slice(&content_bytes.to_be_bytes());
+    to.extend_from_slice(content.as_bytes());
+    to.extend_from_slice(metadata.as_bytes());
 }
 
 pub(super) fn cipher(secret: &[u8; KEY_BYTES]) -> LessSafeKey {
@@ -158,11 +169,11 @@ mod tests {
         for (content, metadata) in
             [(Some("a secret word"), Some(r#"{"secret": 1}"#)), (Some(""), None), (None, Some("null")), (None, None), (Some("ü€"), None)]
         {
-            let plain = plain(content, metadata);
-            let sealed = key.seal(message, &plain);
-            assert_eq!(key.open(message, &sealed), Some(plain.clone()));
+            let sealed = key.seal(message, content, metadata);
+            assert_eq!(key.open(message, &sealed), Some(plain(content, metadata)));
             assert!(!sealed.windows(6).any(|bytes| bytes == b"secret"));
-            assert_ne!(key.seal(message, &plain), sealed, "a nonce is used once");
+            assert_eq!(sealed.capacity(), sealed.len(), "it was made in one piece");
+            assert_ne!(key.seal(message, content, metadata), sealed, "a nonce is used once");
         }
         assert!(!format!("{:?} {key:?}", plain(Some("a secret word"), None)).contains("secret"));
     }
@@ -170,7 +181,7 @@ mod tests {
     #[test]
     fn a_value_opens_with_its_key_in_its_own_row_and_unchanged_or_not_at_all() {
         let (right, message) = (key("k", 1), MessageId::generate());
-        let sealed = right.seal(message, &plain(Some("text"), Some("{}")));
+        let sealed = right.seal(message, Some("text"), Some("{}"));
         assert_eq!(right.open(MessageId::generate(), &sealed), None, "in the row of another message");
         assert_eq!(key("other", 1).open(message, &sealed), None, "under another key's id");
         assert_eq!(key("k", 2).open(message, &sealed), None, "another key");
@@ -189,7 +200,7 @@ mod tests {
         let key = key("k", 1);
         assert!(!key.is_worn());
         key.values.store(VALUES_MAX - 1, Ordering::Relaxed);
-        key.seal(MessageId::generate(), &Plain::default());
+        key.seal(MessageId::generate(), None, None);
         assert!(key.is_worn());
     }
 }

@@ -12,7 +12,7 @@ use super::socket::{EventBody, socket};
 use super::wire::Wire;
 use crate::auth::{self, AuthError, Identity};
 use crate::connection::{self, ConnectQuery, Shared, check_open};
-use crate::driver::{ConnectOptions, commands};
+use crate::driver::ConnectOptions;
 use crate::hub::AckWay;
 use crate::protocol::event_stream::{ENDED, EventId, EventStream};
 use crate::protocol::{Code, Fault};
@@ -47,10 +47,9 @@ pub async fn open(shared: Shared, request: StreamRequest<'_>) -> Result<Response
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     check_open(&shared)?;
-    let token = auth::bearer(headers).or_else(|| query.token.take().filter(|token| !token.is_empty()).map(Into::into));
-    let token = token.ok_or(AuthError::Missing)?;
+    let token = auth::stream_token(headers, query.token.take().as_deref())?.ok_or(AuthError::Missing)?;
     let options = options(query, last_id)?;
-    let identity = commands::verify(&shared.context, &token).await?;
+    let identity = shared.verify(&token).await?;
     let (tell, told) = oneshot::channel();
     // A task of its own: a request whose client has gone is dropped, and an opening must not be.
     shared.context.tasks.clone().spawn(run(shared, identity, options, wire, tell));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
-use super::extract::{self, Caller, Payload};
+use super::extract::{Caller, Payload};
 use super::idempotency::IdempotencyKey;
 use super::messages::send_request;
 use crate::domain::{ChatId, ChatSeq, ExternalId, Profile};
@@ -57,7 +57,7 @@ impl From<&Profile> for Sender {
 /// `POST /api/messages/send`: the data of `message:send`. Answered `{message: {…}}` when the message is stored.
 pub(super) async fn send(
     State(service): State<Service>,
-    extract::Sender(caller): extract::Sender,
+    Caller(caller): Caller,
     key: IdempotencyKey,
     Payload(body): Payload,
 ) -> Result<Json<SentBody>, ApiError> {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::extract::{AdminReader, Params, limit, number};
+use super::extract::{Admin, Params, limit, number};
 use crate::protocol::AuditEntryData;
 use crate::protocol::fields::small_number;
 use crate::service::{AuditPage, Service};
@@ -36,7 +36,7 @@ pub(super) struct AuditBody {
 /// `GET /v1/admin/audit?after=&limit=`: newest first.
 pub(super) async fn list(
     State(service): State<Service>,
-    AdminReader(admin): AdminReader,
+    Admin(admin): Admin,
     Params(params): Params<AuditParams>,
 ) -> Result<Json<AuditBody>, ApiError> {
     let rows_max = limit(params.limit, LIST_DEFAULT, LIST_MAX)?;

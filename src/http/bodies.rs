@@ -131,6 +131,63 @@ bodies! {
         expires_at: Option<Timestamp>,
     }
 
+    /// A user that is to be erased.
+    EraseData {
+        /// The user.
+        user_id: ExternalId,
+        /// The treatment of what it has said: it stays, or its messages are recalled and its events emptied.
+        #[schemars(extend("enum" = ["keep", "empty"]))]
+        content: String,
+    }
+
+    /// A user whose limits are to be raised.
+    LimitData {
+        /// The user.
+        user_id: ExternalId,
+        /// All rates of the user are multiplied by it; 1: they are those of others.
+        #[schemars(range(min = 1, max = limits::LIMIT_FACTOR_MAX))]
+        factor: u16,
+    }
+
+    /// An account that is to be made.
+    RegisterData {
+        /// The name, by which its user is known. Capital letters are taken as small ones.
+        #[schemars(length(min = 1, max = limits::ACCOUNT_NAME_CHARS_MAX), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+        user_id: String,
+        /// The password. How long it must be is set by the operator.
+        #[schemars(length(max = limits::PASSWORD_CHARS_MAX), extend("format" = "password"))]
+        password: String,
+        /// The name that is shown.
+        #[schemars(length(min = 1, max = limits::ACCOUNT_SHOWN_CHARS_MAX))]
+        name: Option<String>,
+    }
+
+    /// The name and the password of an account.
+    LoginData {
+        /// The name.
+        #[schemars(length(min = 1, max = limits::ACCOUNT_NAME_CHARS_MAX), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+        user_id: String,
+        /// The password.
+        #[schemars(length(max = limits::PASSWORD_CHARS_MAX), extend("format" = "password"))]
+        password: String,
+    }
+
+    /// A refresh token.
+    RefreshData {
+        /// The refresh token that came last.
+        refresh_token: String,
+    }
+
+    /// A change of a password.
+    PasswordData {
+        /// The password until now.
+        #[schemars(length(max = limits::PASSWORD_CHARS_MAX), extend("format" = "password"))]
+        password: String,
+        /// The one from now on.
+        #[schemars(length(max = limits::PASSWORD_CHARS_MAX), extend("format" = "password"))]
+        new_password: String,
+    }
+
     /// The query of `GET /v1/presence`.
     PresenceQuery {
         /// The users, separated by commas; a comma in a name is `%2C`. The parameter may be there several times.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
-use super::extract::{Admin, AdminReader, MessagePath, Params, Payload, limit};
+use super::extract::{Admin, MessagePath, Params, Payload, limit};
 use crate::domain::{ExternalId, InboxSeq, MessageId, limits};
 use crate::protocol::fields::{Field, Fields, small_number};
 use crate::protocol::{DeadLetterData, Fault, Timestamp};
@@ -97,7 +97,7 @@ impl<'a> Field<'a> for Item {
 /// `GET /v1/admin/dead-letters?sender=&recipient=&since=&reason=&after=&limit=`: newest first.
 pub(super) async fn list(
     State(service): State<Service>,
-    AdminReader(admin): AdminReader,
+    Admin(admin): Admin,
     Params(params): Params<ListParams>,
 ) -> Result<Json<ListBody>, ApiError> {
     let rows_max = limit(params.limit, LIST_DEFAULT, LIST_MAX)?;
@@ -114,7 +114,7 @@ pub(super) async fn list(
 /// `GET /v1/admin/dead-letters/{messageId}`: what it says, and for whom it failed.
 pub(super) async fn show(
     State(service): State<Service>,
-    AdminReader(admin): AdminReader,
+    Admin(admin): Admin,
     MessagePath(message): MessagePath,
 ) -> Result<Json<ShowBody>, ApiError> {
     let DeadLetterDetails { content, metadata, recalled_at, letters } = service.dead_letter(&admin, message).await?;

@@ -61,7 +61,9 @@ impl IntoResponse for ApiError {
 /// The headers that an answer with this code must have, or may have to say what would be taken (RFC 9110 section 15.5).
 fn required_headers(code: Code) -> &'static [(HeaderName, &'static str)] {
     match code {
-        Code::NotAuthenticated | Code::TokenExpired | Code::TokenRevoked => &[(header::WWW_AUTHENTICATE, "Bearer")],
+        Code::NotAuthenticated | Code::TokenExpired | Code::TokenRevoked | Code::BadCredentials | Code::LoginEnded => {
+            &[(header::WWW_AUTHENTICATE, "Bearer")]
+        }
         Code::UpgradeRequired => {
             &[(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade"), (header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION)]
         }

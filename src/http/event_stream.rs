@@ -5,6 +5,7 @@ use axum::http::header::ALLOW;
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 
+use super::address::ClientAddress;
 use super::error::ApiError;
 use super::extract::Params;
 use crate::connection::{ConnectQuery, Shared};
@@ -14,6 +15,7 @@ use crate::protocol::Code;
 /// `GET /v1/stream`, with the query of `/ws`.
 pub(super) async fn open(
     State(shared): State<Shared>,
+    ClientAddress(address): ClientAddress,
     method: Method,
     headers: HeaderMap,
     wire: Option<Extension<Wire>>,
@@ -24,5 +26,5 @@ pub(super) async fn open(
         return Ok(([(ALLOW, "GET")], ApiError::from(Code::MethodNotAllowed)).into_response());
     }
     let wire = wire.map(|Extension(wire)| wire).unwrap_or_default();
-    Ok(event_stream::open(shared, StreamRequest { headers: &headers, query, wire }).await?)
+    Ok(event_stream::open(shared.of_client(address), StreamRequest { headers: &headers, query, wire }).await?)
 }

@@ -1,4 +1,5 @@
-//! The extractors of handlers: the caller, the body, ids of the path, the query. Each refuses with an error of the service.
+//! The extractors of handlers: the caller, the body, ids of the path, the query. Each refuses with an error of the service. An extractor of a
+//! caller gives no one whose token does not allow the act of the request (`super::acts`).
 
 use std::sync::Arc;
 
@@ -13,13 +14,16 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::acts;
+use super::address::client_address;
 use super::error::ApiError;
-use crate::auth::{self, Act, AuthError, Identity, Scope};
+use crate::auth::{self, AuthError, Identity};
 use crate::connection::Shared;
 use crate::domain::{ChatId, DeviceId, ExternalId, FeedId, MessageId, Profile};
 use crate::protocol::fields::whole_number;
+use crate::protocol::publish::PublishRight;
 use crate::protocol::{Code, Fault};
-use crate::service::{Publisher, SignIn, points_of_bytes};
+use crate::service::{Publisher, Relation, Role, SignIn, may, points_of_bytes};
 
 /// A body that does not say its length counts as one of this length, in bytes.
 const UNKNOWN_BODY: usize = 16 * 1_024;
@@ -31,8 +35,56 @@ pub(super) struct Caller(pub(super) Arc<Profile>);
 impl FromRequestParts<Shared> for Caller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        person(parts, shared, Act::Person).await.map(Self)
+        let (identity, _) = admitted(parts, shared).await?;
+        shared.context.service.pay(&identity.external, points_of(parts), "http").await?;
+        sign_in(shared, identity).await.map(Self)
     }
+}
+
+/// The user of the request's bearer token, with what the token allows.
+#[derive(Debug)]
+pub(super) struct PublishCaller(pub(super) Publisher);
+
+impl FromRequestParts<Shared> for PublishCaller {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        let (identity, role) = admitted(parts, shared).await?;
+        // An application that publishes for all its users asks for more than one of them.
+        if role.publish_right() == PublishRight::OwnFeeds {
+            shared.context.service.pay(&identity.external, points_of(parts), "http").await?;
+        }
+        Ok(Self(Publisher { profile: sign_in(shared, identity).await?, role }))
+    }
+}
+
+/// The operator of the request's bearer token. It does not become a user of the database.
+#[derive(Debug)]
+pub(super) struct Admin(pub(super) ExternalId);
+
+impl FromRequestParts<Shared> for Admin {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        let (identity, _) = admitted(parts, shared).await?;
+        Ok(Self(identity.external))
+    }
+}
+
+/// The bearer of the request's token, and the role that it gives, which allows what the request asks for.
+pub(super) async fn admitted(parts: &Parts, shared: &Shared) -> Result<(Identity, Role), ApiError> {
+    let identity = identity(parts, shared).await?;
+    let role = Role::of(&identity.scope);
+    may(role, acts::of(parts)?, Relation::Unknown)?;
+    check_device(parts, shared, &identity)?;
+    Ok((identity, role))
+}
+
+/// The bearer of the request's token. No token is looked at from an address that has sent too many bad ones.
+async fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
+    let token = auth::bearer(&parts.headers)?.ok_or(AuthError::Missing)?;
+    let (address, limits) = (client_address(parts, shared).into(), shared.context.service.limits());
+    limits.check_tokens_of(address)?;
+    let judged = shared.context.verifier.verify_or_wait(token.expose_secret(), || shared.context.clock.now()).await;
+    Ok(judged.map_err(Fault::from).inspect_err(|fault| limits.token_judged(address, fault.code))?)
 }
 
 /// A request that names a device in its query is that device's: its tokens may be revoked for it alone.
@@ -51,23 +103,8 @@ struct Named {
     device: Option<String>,
 }
 
-/// The same for what a token with the scope `send` may do, too.
-#[derive(Debug)]
-pub(super) struct Sender(pub(super) Arc<Profile>);
-
-impl FromRequestParts<Shared> for Sender {
-    type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        person(parts, shared, Act::Send).await.map(Self)
-    }
-}
-
-async fn person(parts: &Parts, shared: &Shared, act: Act) -> Result<Arc<Profile>, ApiError> {
-    let identity = identity(parts, shared).await?;
-    identity.scope.check(act)?;
-    check_device(parts, shared, &identity)?;
+async fn sign_in(shared: &Shared, identity: Identity) -> Result<Arc<Profile>, ApiError> {
     let Identity { external, name, picture, .. } = identity;
-    shared.context.service.pay(&external, points_of(parts), "http").await?;
     Ok(shared.context.service.sign_in(SignIn { external, name, picture }).await?)
 }
 
@@ -77,58 +114,6 @@ fn points_of(parts: &Parts) -> u32 {
     let named = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let body = named.unwrap_or(if parts.headers.contains_key(TRANSFER_ENCODING) { UNKNOWN_BODY } else { 0 });
     points_of_bytes(target.saturating_add(body))
-}
-
-/// The user of the request's bearer token, with what the token lets it publish to.
-#[derive(Debug)]
-pub(super) struct PublishCaller(pub(super) Publisher);
-
-impl FromRequestParts<Shared> for PublishCaller {
-    type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        let Identity { external, name, picture, scope, .. } = identity(parts, shared).await?;
-        scope.check(Act::Publish)?;
-        // An application that publishes for all its users asks for more than one of them.
-        if !scope.allows(Scope::EVENTS_WRITE) {
-            shared.context.service.pay(&external, points_of(parts), "http").await?;
-        }
-        let profile = shared.context.service.sign_in(SignIn { external, name, picture }).await?;
-        Ok(Self(Publisher { profile, right: scope.publish_right() }))
-    }
-}
-
-/// A caller whose token allows the acts of operators. It does not become a user of the database.
-#[derive(Debug)]
-pub(super) struct Admin(pub(super) ExternalId);
-
-impl FromRequestParts<Shared> for Admin {
-    type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        operator(parts, shared, Act::Operate).await.map(Self)
-    }
-}
-
-/// A caller whose token allows to look at what operators look at. It does not become a user of the database either.
-#[derive(Debug)]
-pub(super) struct AdminReader(pub(super) ExternalId);
-
-impl FromRequestParts<Shared> for AdminReader {
-    type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        operator(parts, shared, Act::Watch).await.map(Self)
-    }
-}
-
-async fn operator(parts: &Parts, shared: &Shared, act: Act) -> Result<ExternalId, ApiError> {
-    let Identity { external, scope, .. } = identity(parts, shared).await?;
-    scope.check(act)?;
-    Ok(external)
-}
-
-/// The user of the request's bearer token, as the token describes it.
-async fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
-    let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
-    Ok(shared.context.verifier.verify_or_wait(token.expose_secret(), || shared.context.clock.now()).await?)
 }
 
 /// A body within the limit, as it was sent.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::extract::{Caller, ChatPath, MessagePath, Params, Payload, Sender, limit, number};
+use super::extract::{Caller, ChatPath, MessagePath, Params, Payload, limit, number};
 use super::idempotency::IdempotencyKey;
 use crate::domain::{ChatSeq, Profile};
 use crate::protocol::client::{ReadUpTo, SendRequest, parse_body};
@@ -23,7 +23,7 @@ const HISTORY_MAX: u16 = 200;
 /// `POST /v1/messages`: the data of `message:send`. Answered when the message is stored.
 pub(super) async fn send(
     State(service): State<Service>,
-    Sender(caller): Sender,
+    Caller(caller): Caller,
     key: IdempotencyKey,
     Payload(body): Payload,
 ) -> Result<Json<SentAnswer>, ApiError> {
@@ -93,7 +93,7 @@ pub(super) async fn read(
 /// `POST /v1/messages/{messageId}/recall`: for its sender. Answered when nobody is shown any more what it said.
 pub(super) async fn recall(
     State(service): State<Service>,
-    Sender(caller): Sender,
+    Caller(caller): Caller,
     MessagePath(message): MessagePath,
 ) -> Result<Json<RecallOk>, ApiError> {
     let RecallDone { message, chat, seq, at } = service.recall(&caller, None, message).await?;
@@ -103,7 +103,7 @@ pub(super) async fn recall(
 /// `GET /v1/messages/{messageId}/status`: for its sender and its recipients.
 pub(super) async fn status(
     State(service): State<Service>,
-    Sender(caller): Sender,
+    Caller(caller): Caller,
     MessagePath(message): MessagePath,
 ) -> Result<Json<MessageStatuses>, ApiError> {
     let statuses = service.statuses(&caller, message).await?.into_iter().map(|row| RecipientStatus {

@@ -3,16 +3,19 @@
 //! Handlers are thin: they decode a request, ask the service, and encode the result. No SQL, no JSON shapes of
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
-//! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
+//! In reading order: `error`, `acts` (what each request asks for), `extract` (caller, body, path, query), `address` (from where it came), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `accounts`, `invitations`, `presence`, `dead_letters`, `audit`, `revocations`, `erasures`, `limits`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
 //! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
+mod acts;
+mod address;
 mod error;
 mod extract;
 mod idempotency;
 mod upgrade;
 
+mod accounts;
 mod api_messages;
 mod audit;
 mod blocks;
@@ -21,10 +24,13 @@ mod contacts;
 mod data_keys;
 mod dead_letters;
 mod descriptions;
+mod erasures;
 mod event_stream;
 mod events;
 mod feeds;
 mod inbox;
+mod invitations;
+mod limits;
 mod members;
 mod messages;
 mod node;
@@ -50,10 +56,11 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 
 use crate::connection::{self, ConnectQuery, Shared};
-use crate::domain::limits;
+use crate::domain;
 use crate::protocol::{Code, Fault};
 use crate::service::Service;
 use crate::socketio::Door;
+use address::ClientAddress;
 use error::ApiError;
 use extract::Params;
 use upgrade::Upgrade;
@@ -72,6 +79,7 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/chats/{chat}", get(chats::show))
         .route("/v1/chats/{chat}/members", post(members::add).delete(members::remove))
         .route("/v1/chats/{chat}/leave", post(members::leave))
+        .route("/v1/chats/{chat}/invitations", get(invitations::invited))
         .route("/v1/chats/{chat}/messages", get(messages::history))
         .route("/v1/chats/{chat}/read", post(messages::read))
         .route("/v1/messages", post(messages::send))
@@ -79,7 +87,7 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/api/messages/read", post(api_messages::read).patch(api_messages::read_all))
         .route("/v1/messages/{message}/recall", post(messages::recall))
         .route("/v1/messages/{message}/status", get(messages::status))
-        .route("/v1/events", post(events::publish).layer(DefaultBodyLimit::max(limits::EVENTS_BODY_BYTES_MAX)))
+        .route("/v1/events", post(events::publish).layer(DefaultBodyLimit::max(domain::limits::EVENTS_BODY_BYTES_MAX)))
         .route("/v1/events/{event}", get(events::show))
         .route("/v1/feeds", get(feeds::list).post(feeds::create))
         .route("/v1/feeds/{feed}", get(feeds::show))
@@ -96,10 +104,21 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/contacts/accept", post(contacts::accept))
         .route("/v1/contacts/decline", post(contacts::decline))
         .route("/v1/blocks", get(blocks::list).post(blocks::add).delete(blocks::remove))
+        .route("/v1/invitations", get(invitations::list))
+        .route("/v1/invitations/accept", post(invitations::accept))
+        .route("/v1/invitations/decline", post(invitations::decline))
+        .route("/v1/accounts", post(accounts::register))
+        .route("/v1/accounts/login", post(accounts::log_in))
+        .route("/v1/accounts/refresh", post(accounts::refresh))
+        .route("/v1/accounts/password", post(accounts::change_password))
+        .route("/v1/accounts/logout", post(accounts::log_out))
+        .route("/v1/accounts/logout-everywhere", post(accounts::log_out_everywhere))
         .route("/v1/presence", get(presence::show))
         .route("/v1/admin/statistics", get(statistics::list))
         .route("/v1/admin/statistics/events/{event}", get(statistics::event))
         .route("/v1/admin/revocations", get(revocations::list).post(revocations::revoke))
+        .route("/v1/admin/erasures", get(erasures::show).post(erasures::erase))
+        .route("/v1/admin/limits", get(limits::list).post(limits::set))
         .route("/v1/admin/dead-letters", get(dead_letters::list))
         .route("/v1/admin/dead-letters/{message}", get(dead_letters::show))
         .route("/v1/admin/dead-letters/requeue", post(dead_letters::requeue))
@@ -125,10 +144,11 @@ impl FromRef<Shared> for Service {
 
 async fn socket(
     State(shared): State<Shared>,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     Upgrade(upgrade): Upgrade,
     query: Result<Params<ConnectQuery>, ApiError>,
 ) -> Result<Response, ApiError> {
     let query = query.map(|Params(query)| query).map_err(ApiError::into_fault);
-    Ok(connection::upgrade(shared, upgrade, &headers, query).await?)
+    Ok(connection::upgrade(shared.of_client(address), upgrade, &headers, query).await?)
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::extract::{Admin, AdminReader, Params, Payload, limit};
+use super::extract::{Admin, Params, Payload, limit};
 use crate::domain::{DeviceId, ExternalId, Revoked, limits};
 use crate::protocol::fields::{Fields, small_number};
 use crate::protocol::{Fault, RevocationData, Timestamp};
@@ -37,7 +37,7 @@ pub(super) struct ListBody {
 /// `GET /v1/admin/revocations?after=&limit=`: those that count, newest first.
 pub(super) async fn list(
     State(service): State<Service>,
-    AdminReader(admin): AdminReader,
+    Admin(admin): Admin,
     Params(params): Params<ListParams>,
 ) -> Result<Json<ListBody>, ApiError> {
     let rows_max = limit(params.limit, LIST_DEFAULT, LIST_MAX)?;

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::{debug, warn};
 
+use super::address::Peer;
 use super::layers::REQUEST_TIME_MAX;
 use super::silent::{Silence, Silent};
 use crate::event_stream::Wire;
@@ -155,11 +156,13 @@ impl Places {
 async fn connection(placed: Placed, silence: Silence, router: Router, head_timeout: Duration, stop: CancellationToken) {
     let begun = Instant::now();
     let (heard, wire) = (Arc::new(Notify::new()), placed.wire.clone());
+    let peer = placed.stream.peer_addr().map_or(Peer::GONE, |peer| Peer(peer.ip()));
     let service = service_fn({
         let (heard, wire) = (Arc::clone(&heard), wire.clone());
         move |mut request: hyper::Request<Incoming>| {
             heard.notify_one();
             request.extensions_mut().insert(wire.clone());
+            request.extensions_mut().insert(peer);
             router.clone().call(request.map(Body::new))
         }
     });

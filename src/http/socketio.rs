@@ -5,6 +5,7 @@ use axum::http::Method;
 use axum::http::header::ALLOW;
 use axum::response::{IntoResponse, Response};
 
+use super::address::client_address;
 use super::error::ApiError;
 use super::extract::{Params, Payload};
 use super::upgrade::Upgrade;
@@ -17,15 +18,16 @@ pub(super) async fn handle(State(door): State<Door>, request: Request) -> Result
     let (mut parts, body) = request.into_parts();
     let Params(engine) = Params::<EngineQuery>::from_request_parts(&mut parts, &()).await?;
     let transport = door.check(&parts.headers, &engine)?;
+    let address = client_address(&parts, door.shared());
     let answer = match (transport, &parts.method, engine.sid.as_deref()) {
         (Transport::WebSocket, &Method::GET, sid) => {
             let Params(query) = Params::<ConnectQuery>::from_request_parts(&mut parts, &()).await?;
             let Upgrade(upgrade) = Upgrade::from_request_parts(&mut parts, &()).await?;
-            door.upgrade(upgrade, &parts.headers, query, sid)?
+            door.upgrade(upgrade, address, &parts.headers, query, sid)?
         }
         (Transport::Polling, &Method::GET, None) => {
             let Params(query) = Params::<ConnectQuery>::from_request_parts(&mut parts, &()).await?;
-            door.open(&parts.headers, query)?
+            door.open(address, &parts.headers, query)?
         }
         (Transport::Polling, &Method::GET, Some(sid)) => door.poll(sid).await?,
         (Transport::Polling, &Method::POST, Some(sid)) => {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::ApiError;
-use super::extract::{AdminReader, EventPath, Params, limit};
+use super::extract::{Admin, EventPath, Params, limit};
 use crate::domain::GroupBy;
 use crate::protocol::fields::small_number;
 use crate::protocol::{Code, EventFiguresData, Fault, StatisticsData, Timestamp};
@@ -35,7 +35,7 @@ pub(super) struct StatisticsParams {
 /// `GET /v1/admin/statistics?from=&to=&by=&after=&limit=`: what was accepted in these hours, and what became of it.
 pub(super) async fn list(
     State(service): State<Service>,
-    AdminReader(admin): AdminReader,
+    Admin(admin): Admin,
     Params(params): Params<StatisticsParams>,
 ) -> Result<Json<StatisticsData>, ApiError> {
     let request = request(params)?;
@@ -50,7 +50,7 @@ pub(super) async fn list(
 /// `GET /v1/admin/statistics/events/{eventId}`: what became of one event.
 pub(super) async fn event(
     State(service): State<Service>,
-    AdminReader(admin): AdminReader,
+    Admin(admin): Admin,
     EventPath(event): EventPath,
 ) -> Result<Json<EventFiguresData>, ApiError> {
     let (as_of, figures) = service.event_figures(&admin, event).await?.ok_or(Code::NotFound)?;

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, MessageId, PerClass, Receipt};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, MessageId, PerClass, Receipt, UserId};
 use crate::protocol::Code;
 use crate::protocol::client::CommittedAnswer;
 use crate::protocol::event::{Encoded, Notice, NoticeSubject};
@@ -40,6 +40,8 @@ pub enum Note {
     Notice(Encoded<Notice>),
     /// The client has answered by another way than its connection.
     Answered(Arc<CommittedAnswer>),
+    /// The user may see this one now: the session watches it.
+    MaySee(UserId),
     /// The user has changed what it mutes: the session reads it before it emits anything that is told after this.
     PreferencesChanged,
 }
@@ -130,6 +132,8 @@ impl Mailbox {
             Note::Echo(message) => content.keep_echo(message.id),
             Note::EchoOf(message) => content.keep_echo(*message),
             Note::PreferencesChanged => content.missed.preferences = true,
+            // The overview that follows brings the users whom it watches.
+            Note::MaySee(_) => content.missed.receipts = true,
             // Without a device the rows tell it. A device gets the messages again, and repeats its acks.
             Note::Answered(_) => content.missed.ended = true,
         });

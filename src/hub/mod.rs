@@ -269,6 +269,12 @@ impl Hub {
         self.watchers.add(watcher, asker, mailbox, watched)
     }
 
+    /// A session watches these users too, unless it would be too many. It has not asked for them: it is told of those who are online, once
+    /// it is found that it may see them.
+    pub fn watch_missing(&self, watcher: SessionId, asker: UserId, mailbox: &Mailbox, watched: &[UserId]) {
+        self.watchers.add_missing(watcher, asker, mailbox, watched);
+    }
+
     /// Those who watch a user have read whether it is online.
     pub fn learn_presence(&self, user: UserId, is_online: bool) {
         self.watchers.learn(user, is_online);

@@ -44,6 +44,8 @@ struct Watcher {
     session: SessionId,
     asker: UserId,
     mailbox: Mailbox,
+    /// It was told nothing yet, and has not asked: a check tells it that the user is online.
+    is_new: bool,
 }
 
 /// A pair to check against the database.
@@ -65,6 +67,23 @@ pub struct WatchesTooMany;
 impl Watchers {
     /// All of these users, or none where the session would watch too many. Those that it watches already count once.
     pub(super) fn add(&self, watcher: SessionId, asker: UserId, mailbox: &Mailbox, watched: &[UserId]) -> Result<(), WatchesTooMany> {
+        self.add_all(watched, || Watcher { session: watcher, asker, mailbox: mailbox.clone(), is_new: false })
+    }
+
+    /// Those of these users that the session does not watch yet, or none where it would watch too many. They are to be checked: it is
+    /// told of those who are online.
+    pub(super) fn add_missing(&self, watcher: SessionId, asker: UserId, mailbox: &Mailbox, watched: &[UserId]) {
+        let new: Vec<UserId> = match self.by_watcher.get(&watcher) {
+            Some(mine) => watched.iter().copied().filter(|user| !mine.contains(user)).collect(),
+            None => watched.to_vec(),
+        };
+        if self.add_all(&new, || Watcher { session: watcher, asker, mailbox: mailbox.clone(), is_new: true }).is_ok() {
+            self.put(new.into_iter().map(|user| (asker, user)).collect());
+        }
+    }
+
+    fn add_all(&self, watched: &[UserId], make: impl Fn() -> Watcher) -> Result<(), WatchesTooMany> {
+        let Some(watcher) = (!watched.is_empty()).then(|| make().session) else { return Ok(()) };
         let mut mine = self.by_watcher.entry(watcher).or_default();
         let new: HashSet<UserId> = watched.iter().copied().filter(|user| !mine.contains(user)).collect();
         if mine.len() + new.len() > PRESENCE_WATCHED_MAX {
@@ -76,7 +95,7 @@ impl Watchers {
             // A check that is under way saw the time before this.
             entry.version += 1;
             if new.contains(user) && mine.insert(*user) {
-                entry.watchers.push(Watcher { session: watcher, asker, mailbox: mailbox.clone() });
+                entry.watchers.push(make());
             }
         }
         Ok(())
@@ -183,6 +202,8 @@ impl Watchers {
             watched.tell(&Encoded::new(notice()));
             // Other pairs of this user that were taken with this one are no less true for it.
             watched.version = pair.version;
+        } else if watched.watchers.iter().any(|watcher| watcher.is_new && watcher.asker == pair.asker) {
+            watched.tell_new(pair.asker, is_online.then(|| Encoded::new(notice())).as_ref());
         }
     }
 
@@ -214,8 +235,19 @@ impl Watched {
     fn tell(&mut self, notice: &Encoded<Notice>) {
         self.version += 1;
         self.is_online = Some(matches!(**notice, Notice::Online { .. }));
-        for watcher in &self.watchers {
+        for watcher in &mut self.watchers {
+            watcher.is_new = false;
             watcher.mailbox.put(Note::Notice(notice.clone()));
+        }
+    }
+
+    /// The state is the one that others were told. None: the user is offline, which needs no word.
+    fn tell_new(&mut self, asker: UserId, online: Option<&Encoded<Notice>>) {
+        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.is_new && watcher.asker == asker) {
+            watcher.is_new = false;
+            if let Some(notice) = online {
+                watcher.mailbox.put(Note::Notice(notice.clone()));
+            }
         }
     }
 }
@@ -292,6 +324,21 @@ mod tests {
             watchers.confirm(watchers.take_outdated(1)[0], is_online, || says(is_online));
             assert_eq!(std::iter::from_fn(|| reader.try_next()).count(), told, "{is_online}");
         }
+    }
+
+    #[test]
+    fn one_who_watches_from_a_check_on_is_told_once_that_a_user_is_online_and_others_are_not_told_again() {
+        let (watchers, _, mut reader) = watching();
+        let (carol, session, (mailbox, mut new)) = (UserId(3), SessionId::generate(), mailbox());
+        for _ in 0..2 {
+            watchers.add_missing(session, carol, &mailbox, &[BEN]);
+            for pair in watchers.take_outdated(10) {
+                watchers.confirm(pair, true, || says(true));
+            }
+        }
+        assert_eq!((std::iter::from_fn(|| new.try_next()).count(), reader.try_next().is_none()), (1, true));
+        watchers.tell(BEN, &Encoded::new(says(false)));
+        assert_eq!((std::iter::from_fn(|| new.try_next()).count(), watchers.count()), (1, 2));
     }
 
     /// Else a check would tell what was true before, or end what was asked for after it.

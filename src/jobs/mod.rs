@@ -2,16 +2,19 @@
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
 //! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `cap`, `data_keys`, `devices`,
-//! `expire`, `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `seal`, `statistics`.
+//! `erase`, `expire`, `fan_out`, `finish`, `horizon`, `invitations`, `logins`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `seal`, `statistics`.
 
 mod cap;
 mod data_keys;
 mod devices;
+mod erase;
 mod expire;
 mod fan_out;
 mod finish;
 mod horizon;
+mod invitations;
 mod job;
+mod logins;
 mod purge_pace;
 mod reap;
 mod recall;
@@ -32,11 +35,14 @@ use crate::presence::Node;
 use cap::Cap;
 use data_keys::DataKeys;
 use devices::Devices;
+pub use erase::Erase;
 use expire::Expire;
 use fan_out::FanOut;
 use finish::Finish;
 use horizon::Horizon;
+use invitations::Invitations;
 pub use job::{DoneBy, Job, Passed, Rest};
+use logins::Logins;
 pub use purge_pace::PurgePace;
 use reap::Reap;
 use recall::Recall;
@@ -62,10 +68,13 @@ pub fn start(node: &Node, delivery: &Delivery, settings: JobSettings, tasks: &Ta
     let cap = Cap::new(node.store.clone(), events_max, Arc::clone(&node.metrics));
     tasks.spawn(Runner::new(cap, on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Devices::new(node.store.clone()), on.clone()).run(stop.clone()));
+    tasks.spawn(Runner::new(Erase::new(node.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Expire::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(FanOut::new(node.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Horizon::new(node.store.clone(), Arc::clone(&node.metrics)), on.clone()).run(stop.clone()));
+    tasks.spawn(Runner::new(Invitations::new(node.store.clone()), on.clone()).run(stop.clone()));
+    tasks.spawn(Runner::new(Logins::new(node.store.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Recall::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     if retention_days > 0 {
         let retention = Retention::new(node.store.clone(), retention_days, Arc::clone(&node.metrics));

@@ -62,6 +62,7 @@ impl Seal {
         if !is_on || wanted <= done || !may_begin {
             return Ok(None);
         }
+        self.store.begin_sweep(wanted).await?;
         self.sweep = Some(Sweep { unused: self.unused_keys().await?, named: HashSet::new(), sealed: 0 });
         Ok(Some(Place { number: wanted, after: MessageId(Uuid::nil()) }))
     }

@@ -16,7 +16,7 @@ fn device(name: &str) -> DeviceId {
 
 fn held() -> SharedToken {
     let external = ExternalId::try_from("anna".to_owned()).unwrap();
-    SharedToken::new(HeldToken { external, id: None, issued_at: None })
+    SharedToken::new(HeldToken { external, id: None, login_id: None, issued_at: None })
 }
 
 /// A node where Anna is connected, with the fifth connection of her phone, and watches Ben.
@@ -48,6 +48,7 @@ fn words(found: Found) -> Vec<String> {
         Found::Note(Note::EchoOf(_)) => vec!["echo of".to_owned()],
         Found::Note(Note::Answered(answer)) => vec![format!("{answer:?}")],
         Found::Note(Note::PreferencesChanged) => vec!["preferences".to_owned()],
+        Found::Note(Note::MaySee(user)) => vec![format!("may see {user:?}")],
         Found::Note(Note::Echo(message)) => vec![format!("echo {}", message.seq)],
         Found::Missed(missed) => {
             let wakes = Class::ALL.into_iter().filter(|class| missed.wakes(*class)).map(|class| format!("wake {class}"));

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::fields::{Fields, check_depth, data_fields};
 pub use super::frame_id::FrameId;
+use super::invitations;
 use super::people::{self, ContactCommand, PeopleCommand, PeoplePage};
 use super::publish::PublishRequest;
 use super::{Code, Fault, Timestamp};
@@ -209,6 +210,9 @@ impl ClientEvent {
             "block:add" => people::user(data).map(PeopleCommand::Block).map(Self::People),
             "block:remove" => people::user(data).map(PeopleCommand::Unblock).map(Self::People),
             "block:list" => PeoplePage::parse(data).map(PeopleCommand::Blocks).map(Self::People),
+            "invitation:accept" => invitations::accept(data).map(PeopleCommand::Invitation).map(Self::People),
+            "invitation:decline" => invitations::decline(data).map(PeopleCommand::Invitation).map(Self::People),
+            "invitation:list" => invitations::list(data).map(PeopleCommand::Invitation).map(Self::People),
             "ping" => Ok(Self::Ping),
             _ => Err(Fault::plain(Code::UnknownEvent)),
         }

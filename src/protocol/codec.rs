@@ -6,6 +6,7 @@ use super::Timestamp;
 use super::client::FrameId;
 use super::event::{ContactNotice, Notice, ServerEvent};
 use super::feed_event::{event_batch_frames, event_frame};
+use super::invitations::ChatUninvited;
 use super::message::{batch_frames, receive_frame, sent_echo_frame};
 use super::people::{ContactAccepted, ContactRemoved, ContactRequested, PeopleAnswer};
 use super::recalled::Recalled;
@@ -135,6 +136,10 @@ pub(super) fn write_event(out: &mut impl WriteShape, reply_to: Option<&FrameId>,
         ServerEvent::People(PeopleAnswer::Contacts(list)) => out.write(reply_to, list),
         ServerEvent::People(PeopleAnswer::Block(done)) => out.write(reply_to, done),
         ServerEvent::People(PeopleAnswer::Blocks(list)) => out.write(reply_to, list),
+        ServerEvent::People(PeopleAnswer::Invitation(done)) => out.write(reply_to, done),
+        ServerEvent::People(PeopleAnswer::Invitations(list)) => out.write(reply_to, list),
+        ServerEvent::Invited(invitation) => out.write(reply_to, invitation.as_ref()),
+        ServerEvent::Uninvited(chat) => out.write(reply_to, &ChatUninvited { chat_id: *chat }),
         ServerEvent::Notice(notice) => write_notice(out, notice),
         ServerEvent::Draining(draining) => out.write(reply_to, draining),
         ServerEvent::Pong => out.write(reply_to, &Pong {}),

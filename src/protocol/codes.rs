@@ -73,6 +73,8 @@ codes! {
     NotAuthenticated "not_authenticated" 401 4401 WithNewToken "No token, or one that is not valid.";
     TokenExpired "token_expired" 401 4401 WithNewToken "The token's `exp` has passed.";
     TokenRevoked "token_revoked" 401 4401 WithNewToken "The token was revoked: log in again.";
+    BadCredentials "bad_credentials" 401 - Yes "The name or the password is wrong; nothing says which.";
+    LoginEnded "login_ended" 401 - Yes "The refresh token is of no login that lasts: log in with the password.";
     KeysUnavailable "keys_unavailable" 503 4503 Later "The key of the token is not known, and cannot be fetched now: keep the token, and come back.";
     AuthenticationTimeout "authentication_timeout" 408 4408 Yes "The connection did not authenticate in time.";
     OtherUser "other_user" 403 - Yes "`authenticate` with the token of another user: open another connection for it.";
@@ -82,6 +84,7 @@ codes! {
     NotFound "not_found" 404 - Yes "There is no such thing, or the user may not see it.";
     MethodNotAllowed "method_not_allowed" 405 - Yes "The path exists, but not with this HTTP method.";
     Conflict "conflict" 409 - Yes "It contradicts what is there: another sender's message id, a direct chat's members.";
+    NameTaken "name_taken" 409 - Yes "The name of the account is taken.";
     AckAhead "ack_ahead" 409 - Yes "`upTo` is above what this connection has emitted; nothing was changed.";
     TooManyMembers "too_many_members" 409 - Yes "The group would have more members than allowed.";
     TooLate "too_late" 409 - Yes "The time in which this could be done is over.";

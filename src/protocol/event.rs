@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::Fault;
+use super::invitations::InvitationData;
 use super::people::PeopleAnswer;
 use super::recalled::RecallOk;
 use super::server::{Drained, Draining, Gap, PresenceState, Published, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
@@ -80,6 +81,10 @@ pub enum ServerEvent {
     Presence(PresenceState),
     /// The answer to a command about another user.
     People(PeopleAnswer),
+    /// `chat:invited`.
+    Invited(Box<InvitationData>),
+    /// `chat:uninvited`: the invitation to this chat waits no more.
+    Uninvited(ChatId),
     /// Another user did something.
     Notice(Encoded<Notice>),
     /// `server:draining`.

@@ -286,6 +286,18 @@ impl Field<'_> for Box<RawValue> {
     }
 }
 
+/// The size of a page of users or invitations, where a client asks for this one or for none.
+///
+/// # Errors
+/// It is 0 or too large.
+pub(super) fn page_limit(limit: Option<u16>) -> Result<u16, Fault> {
+    let limit = limit.unwrap_or(limits::PEOPLE_PAGE_DEFAULT);
+    if (1..=limits::PEOPLE_PAGE_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Fault::invalid(format!("`limit` must be 1 to {}", limits::PEOPLE_PAGE_MAX)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,11 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::fields::data_fields;
+use super::fields::{data_fields, page_limit};
+use super::invitations::{InvitationCommand, InvitationListOk, InvitationOk};
 use super::server::Shape;
 use super::{Fault, Timestamp};
-use crate::domain::{ExternalId, limits};
+use crate::domain::ExternalId;
 
 /// A command about another user, or about the list of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum PeopleCommand {
     Unblock(ExternalId),
     /// `block:list`.
     Blocks(PeoplePage),
+    /// `invitation:accept`, `invitation:decline`, `invitation:list`.
+    Invitation(InvitationCommand),
 }
 
 /// A change of what the caller has with another user.
@@ -52,7 +55,7 @@ pub enum ContactListing {
 pub struct PeoplePage {
     /// Behind this user; none: from the first on.
     pub after: Option<ExternalId>,
-    /// The largest number of users, 1 to [`limits::PEOPLE_PAGE_MAX`].
+    /// The largest number of users, 1 to [`PEOPLE_PAGE_MAX`](crate::domain::limits::PEOPLE_PAGE_MAX).
     pub limit: u16,
 }
 
@@ -67,6 +70,10 @@ pub enum PeopleAnswer {
     Block(BlockOk),
     /// `block:list:ok`.
     Blocks(BlockListOk),
+    /// `invitation:ok`.
+    Invitation(InvitationOk),
+    /// `invitation:list:ok`.
+    Invitations(InvitationListOk),
 }
 
 /// `contact:ok`: what the caller has with a user.
@@ -235,15 +242,11 @@ impl PeoplePage {
         Self::new(fields.optional("after")?, limit)
     }
 
-    /// A part behind `after`; without a limit [`limits::PEOPLE_PAGE_DEFAULT`] users.
+    /// A part behind `after`; without a limit [`PEOPLE_PAGE_DEFAULT`](crate::domain::limits::PEOPLE_PAGE_DEFAULT) users.
     ///
     /// # Errors
     /// The limit is 0 or too large.
     pub fn new(after: Option<ExternalId>, limit: Option<u16>) -> Result<Self, Fault> {
-        let limit = limit.unwrap_or(limits::PEOPLE_PAGE_DEFAULT);
-        if (1..=limits::PEOPLE_PAGE_MAX).contains(&limit) {
-            return Ok(Self { after, limit });
-        }
-        Err(Fault::invalid(format!("`limit` must be 1 to {}", limits::PEOPLE_PAGE_MAX)))
+        Ok(Self { after, limit: page_limit(limit)? })
     }
 }

@@ -151,6 +151,15 @@ said! {
         limit: Option<u16>,
     }
 
+    /// The data of `invitation:list`.
+    InvitationPageData {
+        /// Behind the invitation to this chat.
+        after: Option<ChatId>,
+        /// The largest number of invitations.
+        #[schemars(range(min = 1, max = limits::PEOPLE_PAGE_MAX), extend("default" = limits::PEOPLE_PAGE_DEFAULT))]
+        limit: Option<u16>,
+    }
+
     /// The data of `event:publish`.
     PublishData {
         /// Chosen before the first try, UUIDv7 recommended. Without one the service chooses.

@@ -45,6 +45,9 @@ impl Service {
             let outcome = self.store.take_block_back(caller.user, other).await?;
             if let Unblocking::Done(chat) = outcome {
                 self.notifier.people_changed([caller.user, other], chat);
+                if chat.is_some() {
+                    self.notifier.may_see([caller.user, other]);
+                }
             }
             Ok(())
         };

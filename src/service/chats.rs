@@ -93,8 +93,8 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal::RateLimited`] for a group, [`Refusal::TooManyChats`] for a direct chat, [`Refusal::NotAMember`]: the group of this id is
-    /// there, and the caller has left it. [`Refusal::NotAccepted`]: another member takes no messages from the caller, or is not added to groups
-    /// by it. [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
+    /// there, and the caller has left it. [`Refusal::NotAccepted`]: another member takes no messages from the caller, or can neither be added to
+    /// groups nor invited by it. [`Refusal::InvitationsTooMany`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
     pub async fn create_chat(&self, caller: &Profile, new: NewChat) -> Result<NewChatResult, Refusal> {
         let DirectChat { chat, is_new } = match new {
             NewChat::Direct(other) => self.delivery.direct_chat(caller.user, &other).await?,
@@ -104,6 +104,9 @@ impl Service {
                 let chat = id.unwrap_or_else(|| ChatId::generate_by(&self.clock));
                 // A repeated request names nobody anew: it is not charged for its members, and makes none of them known.
                 let is_there = id.is_some() && self.ask(&caller.external, "looking for a group", self.store.chat_is_there(chat)).await?;
+                if !is_there {
+                    self.delivery.limits().check_group(caller.user)?;
+                }
                 DirectChat { chat, is_new: !is_there && self.create_group(caller, chat, title, &members).await? }
             }
         };
@@ -118,13 +121,13 @@ impl Service {
         let numbers: Vec<_> = known.values().copied().collect();
         let making = self.store.create_group(chat, caller.user, title.as_deref(), &numbers);
         match self.ask(&caller.external, "making a group", making).await? {
-            Grouping::Made => {}
+            Grouping::Made(invited) => known.retain(|_, user| !invited.contains(user)),
             Grouping::IsThere => return Ok(false),
-            Grouping::NotAccepted => return Err(Refusal::NotAccepted),
+            Grouping::Refused(refused) => return Err(refused.into()),
         }
         let mut users: Vec<_> = known.into_iter().map(|(external, user)| (user, external)).collect();
         users.push((caller.user, caller.external.clone()));
-        announce(self, chat, caller, &MembershipChange::Joined(Joined { users, seq: ChatSeq(0), title }));
+        announce(self, chat, caller, &MembershipChange::Joined(Joined { users, invited: Vec::new(), seq: ChatSeq(0), title }));
         Ok(true)
     }
 }

@@ -1,7 +1,7 @@
 //! Contacts: two users that both want to be. A change is told to the sessions of both, whatever node they are connected to.
 
 use super::{ContactView, Refusal, Service};
-use crate::domain::{ExternalId, Profile, SessionId, UserId};
+use crate::domain::{DirectMessages, ExternalId, Profile, SessionId, UserId};
 use crate::protocol::event::{ContactNotice, Notice};
 use crate::protocol::people::{ContactCommand, ContactData, ContactListOk, ContactListing, ContactStateWord};
 use crate::store::{ContactChange, ContactOutcome, ContactRole, ContactState, page_of};
@@ -75,8 +75,13 @@ impl Service {
             ContactState::Requested => ContactNotice::Requested,
             ContactState::Contact => ContactNotice::Accepted,
         };
-        if state != ContactState::Requested {
-            self.notifier.people_changed([caller.user, other], None);
+        match state {
+            ContactState::Requested => {}
+            ContactState::None => self.notifier.people_changed([caller.user, other], None),
+            ContactState::Contact if self.store.direct_messages() == DirectMessages::Contacts => {
+                self.notifier.may_see([caller.user, other])
+            }
+            ContactState::Contact => {}
         }
         let told = |user: &ExternalId| Notice::Contact { change, user: user.clone(), by: caller.external.clone() };
         self.notifier.notice(vec![other], told(&caller.external));

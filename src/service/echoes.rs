@@ -36,7 +36,7 @@ impl Service {
     /// [`store::Error::Failed`]: a defect, perhaps of one message.
     async fn read_own(&self, user: &Profile, messages: &[MessageId]) -> store::Result<Vec<Message>> {
         loop {
-            let read = match self.limits.admission.admit_request(&user.external).await {
+            let read = match self.bounds.admission.admit_request(&user.external).await {
                 Ok(_admission) => self.store.own_messages(user.user, messages).await,
                 Err(_) => {
                     tokio::time::sleep(PAUSE).await;

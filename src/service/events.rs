@@ -17,20 +17,20 @@ use tokio::sync::oneshot;
 pub(super) use lane::PublishLane;
 pub(super) use queue::PublishQueue;
 
-use super::may::{Act, Relation, may};
+use super::may::{Act, Relation, Role, may};
 use super::{Refusal, Service};
 use crate::domain::{FeedId, MessageId, Profile};
 use crate::protocol::publish::{PublishRequest, PublishRight, PublishTarget};
 use crate::store::EventProgress;
 use queue::{Answer, Queued};
 
-/// The user that publishes, and what its token lets it publish to.
+/// The user that publishes, and what its token allows.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     /// The user.
     pub profile: Arc<Profile>,
-    /// The right that its token gives.
-    pub right: PublishRight,
+    /// The role that its token gives.
+    pub role: Role,
 }
 
 /// An event that is stored.
@@ -93,7 +93,7 @@ impl Service {
         let found = self.ask(&caller.profile.external, "reading how far an event has got", self.store.event(event)).await?;
         let progress = found.ok_or(Refusal::NotFound)?;
         let is_theirs = progress.publisher == caller.profile.user;
-        may(caller.right, Act::SeeProgress, if is_theirs { Relation::Publisher } else { Relation::Stranger })?;
+        may(caller.role, Act::SeeProgress, if is_theirs { Relation::Publisher } else { Relation::Stranger })?;
         Ok(progress)
     }
 
@@ -115,7 +115,7 @@ impl Service {
                 }
                 Ok(()) => {
                     let (answer, answered) = oneshot::channel();
-                    queued.push(Queued { event, request, right: publisher.right, answer });
+                    queued.push(Queued { event, request, right: publisher.role.publish_right(), answer });
                     Way::Queued(answered)
                 }
             };
@@ -142,8 +142,8 @@ impl Service {
             PublishTarget::Feed(_) => Act::PublishToFeed,
             PublishTarget::Users(_) | PublishTarget::Everyone => Act::PublishToUsers,
         };
-        may(publisher.right, act, Relation::Stranger)?;
-        match publisher.right {
+        may(publisher.role, act, Relation::Unknown)?;
+        match publisher.role.publish_right() {
             PublishRight::Anywhere => Ok(()),
             PublishRight::OwnFeeds => self.delivery.limits().check_event(publisher.profile.user),
         }

@@ -106,7 +106,7 @@ impl Service {
         limit: u16,
     ) -> Result<FollowerList, Refusal> {
         let view = self.feed(&caller.profile, feed).await?;
-        may(caller.right, Act::ListFollowers, relation(&view))?;
+        may(caller.role, Act::ListFollowers, relation(&view))?;
         let followers = self.store.followers(feed, after, limit + 1);
         let followers = self.ask(&caller.profile.external, "listing followers", followers).await?;
         let (followers, next) = page_of(followers, limit, |follower| follower.external.clone());
@@ -127,12 +127,12 @@ impl Service {
     ) -> Result<(), Refusal> {
         self.count_feed_change(caller)?;
         let view = self.feed(&caller.profile, feed).await?;
-        may(caller.right, Act::ChangePublishers, relation(&view))?;
+        may(caller.role, Act::ChangePublishers, relation(&view))?;
         let (add, remove) = match change {
             PublisherChange::Add => (self.named_users(caller, names).await?, Vec::new()),
             PublisherChange::Remove => (Vec::new(), self.known_users(caller, names).await?),
         };
-        let anywhere = caller.right == PublishRight::Anywhere;
+        let anywhere = caller.role.publish_right() == PublishRight::Anywhere;
         let changing = self.store.set_publishers(feed, caller.profile.user, anywhere, &add, &remove);
         match self.ask(&caller.profile.external, "changing the publishers of a feed", changing).await? {
             FeedChange::Done => Ok(()),
@@ -158,7 +158,7 @@ impl Service {
         let own = std::slice::from_ref(&caller.profile.external);
         let names = names.filter(|names| *names != own);
         if names.is_some() {
-            may(caller.right, Act::ChangeFollowers, Relation::Stranger)?;
+            may(caller.role, Act::ChangeFollowers, Relation::Unknown)?;
         }
         self.count_feed_change(caller)?;
         let users = match (names, change) {
@@ -185,7 +185,7 @@ impl Service {
 
     /// Counts a change of a feed as an event. A token with the scope for events is not counted.
     fn count_feed_change(&self, caller: &Publisher) -> Result<(), Refusal> {
-        match caller.right {
+        match caller.role.publish_right() {
             PublishRight::Anywhere => Ok(()),
             PublishRight::OwnFeeds => self.delivery.limits().check_event(caller.profile.user),
         }
@@ -203,7 +203,7 @@ impl Service {
         let mut known = self.ask(&caller.profile.external, WHAT, self.store.known_users(names)).await?;
         let unknown: Vec<ExternalId> = names.iter().filter(|name| !known.contains_key(name)).cloned().collect();
         if !unknown.is_empty() {
-            if caller.right == PublishRight::OwnFeeds {
+            if caller.role.publish_right() == PublishRight::OwnFeeds {
                 self.delivery.limits().check_named_users(caller.profile.user, unknown.len())?;
             }
             known.extend(self.make_users(&caller.profile, &unknown).await?);

@@ -42,7 +42,7 @@ pub struct PageQuery {
 impl Service {
     /// Reads a page for a session once `room` has ended. However long the database is away, the session gets its page.
     pub fn page<R: Future<Output = ()> + Send + 'static>(&self, query: PageQuery, room: R) -> impl Future<Output = Page> + Send + use<R> {
-        let (store, admission, metrics) = (self.store.clone(), self.limits.admission.clone(), Arc::clone(&self.metrics));
+        let (store, admission, metrics) = (self.store.clone(), self.bounds.admission.clone(), Arc::clone(&self.metrics));
         let notifier = self.notifier.clone();
         async move {
             // A window of large messages would otherwise be read into memory for a client that takes nothing.
@@ -82,7 +82,7 @@ impl Service {
         seqs: Vec<InboxSeq>,
         purpose: Purpose,
     ) -> impl Future<Output = Vec<(InboxSeq, RowState)>> + Send + use<> {
-        let (store, admission) = (self.store.clone(), self.limits.admission.clone());
+        let (store, admission) = (self.store.clone(), self.bounds.admission.clone());
         async move {
             let mut pause = FIRST_PAUSE;
             loop {
@@ -132,7 +132,7 @@ impl Service {
     pub async fn ack_waiting_up_to(&self, user: Arc<Profile>, class: Class, mut after: InboxSeq, up_to: InboxSeq) {
         loop {
             let read = {
-                let _admission = self.limits.admission.admit(Purpose::draining(class), Some(user.external.clone())).await;
+                let _admission = self.bounds.admission.admit(Purpose::draining(class), Some(user.external.clone())).await;
                 self.store.waiting_up_to(user.user, class, after, up_to, ACK_PAGE).await
             };
             let waiting = match read {

@@ -30,7 +30,7 @@ impl Service {
     pub async fn overview(&self, query: OverviewQuery) -> Overview {
         let OverviewQuery { user, since, page_token, device } = query;
         loop {
-            let read = match self.limits.admission.admit_request(&user.external).await {
+            let read = match self.bounds.admission.admit_request(&user.external).await {
                 Ok(_admission) => self.store.overview(user.user, since.as_ref(), page_token.clone(), device.as_ref()).await,
                 Err(_) => {
                     // The user asks for too much at once: this waits as what could not be read.

@@ -20,6 +20,8 @@ const PERMIT_WAIT_MAX: Duration = Duration::from_millis(50);
 pub struct MembersAdded {
     /// Without those who were members already.
     pub users: Vec<ExternalId>,
+    /// The users that are invited now, and are no members yet.
+    pub invited: Vec<ExternalId>,
     /// They get messages above this number.
     pub joined_seq: ChatSeq,
 }
@@ -29,16 +31,20 @@ pub struct MembersAdded {
 pub struct MembersRemoved {
     /// Without those who were no members.
     pub users: Vec<ExternalId>,
+    /// The users whose invitations were withdrawn.
+    pub withdrawn: Vec<ExternalId>,
     /// Messages above this number are not for them.
     pub left_seq: ChatSeq,
 }
 
 impl Service {
-    /// Adds members to a group, for an admin of it. May be repeated: members that are in it already are passed over.
+    /// Adds members to a group, for an admin of it. Where only contacts write to one another, others are invited. May be repeated: users that
+    /// are in it or invited already are passed over.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`], [`Refusal::NotAMember`], [`Refusal::NotAGroup`], [`Refusal::NotAnAdmin`],
-    /// [`Refusal::TooManyMembers`], [`Refusal::NotAccepted`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
+    /// [`Refusal::TooManyMembers`], [`Refusal::NotAccepted`], [`Refusal::InvitationsTooMany`], [`Refusal::Busy`], [`Refusal::Unavailable`],
+    /// or a defect.
     pub async fn add_members(&self, caller: &Profile, chat: ChatId, names: &[ExternalId]) -> Result<MembersAdded, Refusal> {
         // It costs as much as a message to everybody concerned, and counts as one.
         self.delivery.limits().check_send(caller.user)?;
@@ -55,13 +61,13 @@ impl Service {
             Adding::Refused(refused) => return Err(refused.into()),
             Adding::Unknown(_) => return Err(Refusal::Internal),
         };
-        let added = MembersAdded { users: externals(&joined.users), joined_seq: joined.seq };
+        let added = MembersAdded { users: externals(&joined.users), invited: joined.invited.clone(), joined_seq: joined.seq };
         announce(self, chat, caller, &MembershipChange::Joined(joined));
         Ok(added)
     }
 
-    /// Takes members out of a group: the caller itself or, for an admin, anybody. What waits for them in this chat ends. May be
-    /// repeated.
+    /// Takes members out of a group: the caller itself or, for an admin, anybody. What waits for them in this chat ends. An admin withdraws
+    /// invitations likewise. May be repeated.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`], [`Refusal::NotAMember`], [`Refusal::NotAGroup`], [`Refusal::NotAnAdmin`], [`Refusal::Busy`],
@@ -70,13 +76,13 @@ impl Service {
         self.delivery.limits().check_send(caller.user)?;
         let removing = self.store.remove_members(caller.user, chat, names);
         let left = self.in_turn(caller, chat, "removing members", removing).await??;
-        let removed = MembersRemoved { users: externals(&left.users), left_seq: left.seq };
+        let removed = MembersRemoved { users: externals(&left.users), withdrawn: left.withdrawn.clone(), left_seq: left.seq };
         announce(self, chat, caller, &MembershipChange::Left(left));
         Ok(removed)
     }
 
     /// Changes a chat when it is this change's turn. `what` is done, in words for the log.
-    async fn in_turn<T>(
+    pub(super) async fn in_turn<T>(
         &self,
         caller: &Profile,
         chat: ChatId,
@@ -101,7 +107,7 @@ impl Service {
             return Ok((turn, admission));
         }
         drop(admission);
-        let _place = self.limits.changes.enter(caller.user).await?;
+        let _place = self.bounds.changes.enter(caller.user).await?;
         let turn = turns.change(chat).await.ok_or(Refusal::BUSY)?;
         // Others wait behind it for the turn: a caller that asks for much at once must not keep them.
         let admission = timeout(PERMIT_WAIT_MAX, self.admit(&caller.external)).await.map_err(|_| Refusal::BUSY)??;
@@ -110,7 +116,7 @@ impl Service {
 
     /// Changes of members by this user that wait for their turns, for tests that look inside.
     pub fn changes_waiting(&self, user: UserId) -> usize {
-        self.limits.changes.waiting(user)
+        self.bounds.changes.waiting(user)
     }
 
     /// Makes the users of these names that are not known, and returns them. They are charged to the caller, who has the right to

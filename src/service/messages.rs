@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::budget::points_of_rows;
 use super::{Accepted, HistoryPage, HistoryRange, ReadDone, ReadUpTo, Refusal, Service, StatusOf};
 use crate::delivery::{Chain, SendItem};
-use crate::domain::{ChatId, ExternalId, MessageId, Profile, SessionId, UserId};
+use crate::domain::{ChatId, ExternalId, LimitKind, MessageId, Profile, SessionId, UserId};
 use crate::protocol::client::{SendRequest, SendTarget};
 use crate::store::DirectChat;
 
@@ -41,9 +41,14 @@ impl Service {
         self.delivery.limits().take_send(user)
     }
 
-    /// The time that the rate leaves between two messages of a user; zero without a limit.
-    pub fn pace(&self) -> Duration {
-        self.delivery.limits().pace()
+    /// A message of a session is refused, since as many wait for its rate as may. Counts it.
+    pub fn refused_over_rate(&self) {
+        self.delivery.limits().refused(LimitKind::Messages);
+    }
+
+    /// The time that the rate leaves between two messages of this user; zero without a limit.
+    pub fn pace(&self, user: UserId) -> Duration {
+        self.delivery.limits().pace(user)
     }
 
     /// Queues a message for a chat that is known, in the order of these calls. The future ends when the message is stored; the

@@ -5,9 +5,10 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `may` (rights), `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
-//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
+//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `invitations`, `accounts`, `dead_letters`, `audit`, `revocations`, `limits`, `data_keys`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
+mod accounts;
 mod audit;
 mod blocks;
 mod chats;
@@ -15,9 +16,12 @@ mod contacts;
 mod data_keys;
 mod dead_letters;
 mod echoes;
+mod erasures;
 mod events;
 mod feeds;
 mod inbox;
+mod invitations;
+mod limits;
 mod marks;
 mod may;
 mod members;
@@ -41,17 +45,21 @@ mod feed_wakes;
 mod low_watermark;
 mod take_ahead;
 
+pub use accounts::{AccountRefusal, AccountSettings, Accounts, LoginTokens, PasswordChange, Registration};
 pub use admission::{Admission, AdmissionQueue, Purpose};
 pub use audit::AuditPage;
 pub use blocks::BlockList;
-pub use budget::{Budget, points_of_bytes};
+pub use budget::points_of_bytes;
 pub use chats::{ChatDetails, ChatList, MembersPart, NewChat, NewChatResult};
 pub use contacts::ContactList;
 pub use dead_letters::{DeadLetterDetails, DeadLetterList};
 pub use events::{Publication, Published, Publisher};
 pub use feeds::{FeedList, FollowChange, FollowerList, NewFeed, PublisherChange};
 pub use inbox::PageQuery;
+pub use invitations::{InvitationList, InvitedList};
+pub use limits::RaisedLimitList;
 pub use marks::OverviewQuery;
+pub use may::{Act, Relation, Right, Role, may};
 pub use members::{MembersAdded, MembersRemoved};
 pub use presence::PresenceOf;
 pub use recalls::RecallDone;
@@ -59,11 +67,11 @@ pub use revocations::{RevocationList, RevocationWatch, RevokeRequest};
 pub use sessions::SignIn;
 pub use statistics::{NoStatistics, StatisticsPage, StatisticsRequest};
 
-pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
+pub use crate::delivery::{Accepted, Budget, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{
     BlockedUser, ChatView, ContactChange, ContactRole, ContactState, ContactView, DeadLetterCursor, DeadLetterFilter, Discarded,
-    EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, Member, MemberMarks, PreferencesChange, PutBack,
-    RevocationPlace, StatusOf,
+    ErasedContent, Erasure, EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, InvitationView, InvitedUser,
+    LoginTimes, Member, MemberMarks, PreferencesChange, PutBack, RevocationPlace, StatusOf,
 };
 
 use std::sync::Arc;
@@ -72,13 +80,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::delivery::Delivery;
-use crate::domain::{Clock, ExternalId};
+use crate::delivery::{Delivery, Limits};
+use crate::domain::{Clock, ExternalId, LimitKind};
 use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::store::{self, Health, Store};
 use crate::telemetry::Metrics;
-use budget::Budgets;
 use changes::ChangePlaces;
 use events::{PublishLane, PublishQueue};
 use fallback_poll::FallbackPoll;
@@ -106,6 +113,8 @@ pub struct Parts {
     pub clock: Clock,
     /// The revocations of tokens.
     pub revocations: RevocationWatch,
+    /// The accounts; none: there are none here.
+    pub accounts: Option<Accounts>,
 }
 
 /// The bounds of the service.
@@ -115,8 +124,6 @@ pub struct ServiceSettings {
     pub pool_size: u32,
     /// Openings that may wait for a permit.
     pub openings_waiting_max: u32,
-    /// Points in 10 s that a user may spend on requests; 0: as many as it likes.
-    pub request_rate: u32,
     /// The interval at which each session polls for what it was not told of.
     pub look_interval: Duration,
     /// The time for which a sender may recall a message; zero: not at all.
@@ -132,7 +139,7 @@ pub struct Service {
     notifier: Notifier,
     metrics: Arc<Metrics>,
     clock: Clock,
-    limits: Limits,
+    bounds: Bounds,
     batched: BatchedReads,
     events: PublishQueue,
     publish_lane: PublishLane,
@@ -140,12 +147,12 @@ pub struct Service {
     takes_ahead: TakesAhead,
     tasks: TaskTracker,
     revocations: RevocationWatch,
+    accounts: Option<Arc<Accounts>>,
 }
 
-/// The bounds of what each user may ask of this node.
+/// The bounds of what users ask of the database at this node.
 #[derive(Debug, Clone)]
-struct Limits {
-    budgets: Budgets,
+struct Bounds {
     admission: AdmissionQueue,
     changes: ChangePlaces,
 }
@@ -160,8 +167,7 @@ struct BatchedReads {
 impl Service {
     /// Starts what bundles the reads of many sessions, until `stop` is cancelled.
     pub fn start(parts: Parts, settings: ServiceSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
-        let Parts { store, delivery, hub, notifier, metrics, clock, revocations } = parts;
-        let budgets = Budgets::new(settings.request_rate);
+        let Parts { store, delivery, hub, notifier, metrics, clock, revocations, accounts } = parts;
         let admission = AdmissionQueue::new(settings.pool_size, settings.openings_waiting_max, Arc::clone(&metrics));
         let fallback_poll = FallbackPoll::start(store.clone(), admission.clone(), settings.look_interval, tasks, stop);
         let low_watermarks = LowWatermarks::start(store.clone(), admission.clone(), tasks, stop);
@@ -177,7 +183,7 @@ impl Service {
             notifier,
             metrics,
             clock,
-            limits: Limits { budgets, admission, changes: ChangePlaces::default() },
+            bounds: Bounds { admission, changes: ChangePlaces::default() },
             batched: BatchedReads { fallback_poll, low_watermarks },
             events: PublishQueue::default(),
             publish_lane,
@@ -185,12 +191,13 @@ impl Service {
             takes_ahead: TakesAhead::default(),
             tasks: tasks.clone(),
             revocations,
+            accounts: accounts.map(Arc::new),
         }
     }
 
     /// The permits to ask something of the database.
     pub const fn admission(&self) -> &AdmissionQueue {
-        &self.limits.admission
+        &self.bounds.admission
     }
 
     /// The state of the database: away, or there.
@@ -198,9 +205,14 @@ impl Service {
         self.store.health()
     }
 
-    /// The request budget of this user at this node.
+    /// The limits of users and addresses.
+    pub const fn limits(&self) -> &Limits {
+        self.delivery.limits()
+    }
+
+    /// The request budget of this user.
     pub fn budget(&self, user: &ExternalId) -> Budget {
-        self.limits.budgets.of(user)
+        self.delivery.limits().budget(user)
     }
 
     /// Counts a request, in points, once its user owes nothing. `door` is the label of the metrics.
@@ -208,7 +220,7 @@ impl Service {
     /// # Errors
     /// [`Refusal::RateLimited`], after 2 s: the user owes more than that. Nothing was counted.
     pub async fn pay(&self, user: &ExternalId, points: u32, door: &'static str) -> Result<(), Refusal> {
-        let budget = self.limits.budgets.of(user);
+        let budget = self.budget(user);
         let owed = budget.debt();
         if !owed.is_zero() {
             self.metrics.request_pauses.of(door).inc();
@@ -216,6 +228,7 @@ impl Service {
         if owed > DEBT_WAIT_MAX {
             // Later, so that a client that asks again at once does so seldom.
             tokio::time::sleep(DEBT_WAIT_MAX).await;
+            self.delivery.limits().refused(LimitKind::Requests);
             return Err(Refusal::RateLimited(owed.saturating_sub(DEBT_WAIT_MAX)));
         }
         // Counted before the wait: callers that come together wait for one another.
@@ -238,7 +251,7 @@ impl Service {
         what: &'static str,
         asked: impl Future<Output = store::Result<T>>,
     ) -> Result<T, Refusal> {
-        self.limits.budgets.of(user).count(budget::points_of_rows(rows));
+        self.budget(user).count(budget::points_of_rows(rows));
         self.try_asking(user, asked).await?.map_err(|cause| Refusal::of(&cause, what))
     }
 
@@ -255,7 +268,7 @@ impl Service {
     async fn admit(&self, user: &ExternalId) -> Result<Admission, Refusal> {
         tokio::select! {
             biased;
-            admitted = self.limits.admission.admit_request(user) => admitted,
+            admitted = self.bounds.admission.admit_request(user) => admitted,
             () = self.health().gone() => Err(Refusal::Unavailable),
         }
     }

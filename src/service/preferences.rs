@@ -46,7 +46,7 @@ impl Service {
 
     /// The chats that a user has muted. However long the database is away or busy, the session gets its answer.
     pub fn muted_chats(&self, user: Arc<Profile>) -> impl Future<Output = MutedChats> + Send + use<> {
-        let (store, admission) = (self.store.clone(), self.limits.admission.clone());
+        let (store, admission) = (self.store.clone(), self.bounds.admission.clone());
         async move {
             loop {
                 let read = match admission.admit_request(&user.external).await {

@@ -53,19 +53,30 @@ impl Service {
     /// [`Refusal::RevocationsTooMany`], [`Refusal::TooLate`]: `expires_at` has passed; [`Refusal::Invalid`], [`Refusal::Busy`],
     /// [`Refusal::Unavailable`], or a defect.
     pub async fn revoke(&self, admin: &ExternalId, request: RevokeRequest) -> Result<Revocation, Refusal> {
-        if self.revocations.kept.len() >= REVOCATIONS_MAX {
-            return Err(Refusal::RevocationsTooMany);
-        }
+        self.check_room_for_revocations()?;
         if request.expires_at.is_some_and(|end| end <= self.clock.now()) {
             return Err(Refusal::TooLate);
         }
         let RevokeRequest { revoked, reason, expires_at } = request;
         let lifetime = self.revocations.lifetime;
-        let new = NewRevocation { revoked, reason, expires_at, lifetime, by: admin.to_string() };
+        let new = NewRevocation { revoked, reason, expires_at, lifetime, by: Some(admin.to_string()) };
         let done = self.ask(admin, "revoking tokens", self.store.revoke(new)).await?;
-        self.revocations.take([&done]);
+        self.take_revocation(&done);
         info!(admin.id = %admin, action = "revoke", kind = kind(&done.revoked), "revocations");
         Ok(done)
+    }
+
+    /// A node keeps all revocations that count in memory, so there is a bound.
+    ///
+    /// # Errors
+    /// [`Refusal::RevocationsTooMany`]: as many count as a node keeps.
+    pub(super) fn check_room_for_revocations(&self) -> Result<(), Refusal> {
+        if self.revocations.kept.len() >= REVOCATIONS_MAX { Err(Refusal::RevocationsTooMany) } else { Ok(()) }
+    }
+
+    /// A revocation that was just made counts here before the next read.
+    pub(super) fn take_revocation(&self, revocation: &Revocation) {
+        self.revocations.take([revocation]);
     }
 
     /// Revocations that count, from the newest on, or below a place in the list, at most `limit`.
@@ -105,7 +116,7 @@ pub struct RevocationWatch {
 
 impl RevocationWatch {
     /// Takes revocations in, and closes connections that live on a token that is revoked now.
-    fn take<'a>(&self, revocations: impl IntoIterator<Item = &'a Revocation>) {
+    pub(super) fn take<'a>(&self, revocations: impl IntoIterator<Item = &'a Revocation>) {
         let mut is_new = false;
         for revocation in revocations {
             is_new |= self.kept.put(revocation);

@@ -43,12 +43,12 @@ impl Service {
     /// [`Refusal::Crowded`]: too many clients come at once, or this user has asked for too much.
     pub async fn admit_opening(&self, user: &ExternalId) -> Result<Admission, Refusal> {
         self.pay(user, OPENING_POINTS, "opening").await.map_err(|_| Refusal::Crowded)?;
-        self.limits.admission.admit_opening(user).await
+        self.bounds.admission.admit_opening(user).await
     }
 
     /// Returns whether another opening would be refused at once.
     pub fn is_crowded(&self) -> bool {
-        self.limits.admission.is_crowded()
+        self.bounds.admission.is_crowded()
     }
 
     /// Opens a session: the user with its inboxes, and its device's number. Learns the database's clock.
@@ -112,7 +112,7 @@ impl Service {
     /// # Errors
     /// It could not be noted.
     pub async fn device_seen(&self, user: &Profile, device: &DeviceId, session_no: i64) -> Result<(), Refusal> {
-        let _admission = self.limits.admission.admit(Purpose::Live, Some(user.external.clone())).await;
+        let _admission = self.bounds.admission.admit(Purpose::Live, Some(user.external.clone())).await;
         let noted = self.store.device_seen(user.user, device, session_no).await;
         noted.map_err(|cause| Refusal::of(&cause, "noting the end of a device's connection"))
     }

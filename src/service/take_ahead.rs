@@ -36,7 +36,7 @@ impl Service {
 
     async fn take_now(&self, user: &Profile, class: Class) {
         let taken = {
-            let _admission = self.limits.admission.admit(Purpose::Events, Some(user.external.clone())).await;
+            let _admission = self.bounds.admission.admit(Purpose::Events, Some(user.external.clone())).await;
             let waiting_max = u16::try_from(limits::EVENTS_PER_USER_MAX).unwrap_or(u16::MAX);
             self.store.take_up_to(user.user, class, waiting_max).await
         };

@@ -1,5 +1,6 @@
 //! The requests of Engine.IO: which of them begins a session, goes on with one, or takes one over.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::ws::{Message, Utf8Bytes};
@@ -65,6 +66,11 @@ impl Door {
         Self { shared, settings: Arc::new(settings), sessions }
     }
 
+    /// The parts of the node that its sessions share.
+    pub const fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Checks a request before anything is done for it, and tells its transport.
     ///
     /// # Errors
@@ -89,12 +95,12 @@ impl Door {
     ///
     /// # Errors
     /// The node takes nobody now, or has as many sessions as it may.
-    pub fn open(&self, headers: &HeaderMap, query: ConnectQuery) -> Result<Response, Fault> {
-        check_open(&self.shared)?;
+    pub fn open(&self, address: IpAddr, headers: &HeaderMap, query: ConnectQuery) -> Result<Response, Fault> {
+        let shared = self.shared.clone().of_client(address);
+        check_open(&shared)?;
         let knock = self.knock(headers, query)?;
         let (entry, ends) = self.sessions.begin()?;
         let answer = text(self.open_packet(&entry.session.sid, Transport::Polling).as_str().to_owned());
-        let shared = self.shared.clone();
         self.shared.context.tasks.spawn(async move { entering::enter(shared, Carrier::new(entry, ends), knock).await });
         Ok(answer)
     }
@@ -119,15 +125,22 @@ impl Door {
     ///
     /// # Errors
     /// The node takes nobody now, or there is no such session.
-    pub fn upgrade(&self, upgrade: Upgrade, headers: &HeaderMap, query: ConnectQuery, sid: Option<&str>) -> Result<Response, Fault> {
+    pub fn upgrade(
+        &self,
+        upgrade: Upgrade,
+        address: IpAddr,
+        headers: &HeaderMap,
+        query: ConnectQuery,
+        sid: Option<&str>,
+    ) -> Result<Response, Fault> {
         let upgrade = self.shared.agree(upgrade, headers);
         if let Some(sid) = sid {
             let session = self.sessions.find(sid)?;
             return Ok(upgrade.answer(move |socket| taking_over::take_over(session, socket)));
         }
-        check_open(&self.shared)?;
+        let shared = self.shared.clone().of_client(address);
+        check_open(&shared)?;
         let (knock, open) = (self.knock(headers, query)?, self.open_packet(&random_id()?, Transport::WebSocket));
-        let shared = self.shared.clone();
         Ok(upgrade.answer(move |socket| async move {
             // Tracked, so that a stop can wait for it; and not awaited, so that this task ends here.
             shared.context.tasks.clone().spawn(begin(shared, socket, open, knock));
@@ -135,7 +148,7 @@ impl Door {
     }
 
     fn knock(&self, headers: &HeaderMap, query: ConnectQuery) -> Result<Knock, Fault> {
-        let token = auth::socket_token(headers, query.token.as_deref());
+        let token = auth::socket_token(headers, query.token.as_deref())?;
         let dialect = SocketIo::new(random_id()?, self.settings.forms.clone(), limits::WINDOW_DEFAULT);
         Ok(Knock { token, query, dialect })
     }

@@ -6,8 +6,9 @@ use futures_util::{SinkExt, StreamExt};
 use secrecy::SecretString;
 use tokio::time::timeout;
 
+use crate::auth::same_token;
 use crate::connection::{self, ConnectQuery, Entrant, Frames, Shared, fault_of};
-use crate::driver::{ConnectOptions, commands};
+use crate::driver::ConnectOptions;
 use crate::protocol::client::{FrameError, FrameId, refuse_binary};
 use crate::protocol::fields::whole_number;
 use crate::protocol::socketio::{Auth, First, SocketIo};
@@ -48,16 +49,16 @@ async fn entrant(
     dialect: &mut SocketIo,
 ) -> Result<(crate::auth::Identity, ConnectOptions, Option<FrameId>), NotIn> {
     let refused = |fault| Some(FrameError { id: None, fault });
-    let mut auth = in_time(shared, connect(socket)).await?;
-    let token = auth.token.take().or(token);
+    let auth = in_time(shared, connect(socket)).await?;
+    let token = same_token(auth.token.as_ref(), token.as_ref()).map_err(|error| refused(error.into()))?;
     let options = options(query, auth).map_err(refused)?;
     if let Some(token) = token {
-        let identity = commands::verify(&shared.context, &token).await.map_err(refused)?;
+        let identity = shared.verify(&token).await.map_err(refused)?;
         return Ok((identity, options, None));
     }
     let inside = dialect.enter();
     let (id, token) = in_time(shared, authenticate(socket, inside)).await?;
-    match commands::verify(&shared.context, &token).await {
+    match shared.verify(&token).await {
         Ok(identity) => Ok((identity, options, id)),
         Err(fault) => Err(Some(FrameError { id, fault })),
     }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::sealing::SealedColumn;
-use super::{Error, LockTimeout, Result, Store, enums};
+use super::{Error, LockTimeout, Result, enums};
 use crate::domain::{ChatId, ChatSeq, Class, InboxSeq, UserId};
 
 /// Messages to accept, as columns. An id must not stand in a batch twice.
@@ -27,7 +27,7 @@ pub struct AcceptBatch {
     pub expires: Vec<Option<OffsetDateTime>>,
     /// The verdicts that count in direct chats, beside blocks; none: everybody may write to everybody.
     pub verdicts: Option<Vec<Verdict>>,
-    /// In place of contents and metadata, which are empty then (see [`Store::sealed`]).
+    /// In place of contents and metadata, which are empty then (see [`Sealer`](super::Sealer)).
     pub sealed: SealedColumn,
 }
 
@@ -97,23 +97,6 @@ pub struct AcceptedRow {
     pub recipients: Vec<(UserId, InboxSeq)>,
 }
 
-impl Store {
-    /// The same batch as it is to be stored: sealed, if this node seals.
-    ///
-    /// # Errors
-    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away.
-    /// [`Error::Failed`]: a defect, or no data key can be read.
-    pub async fn sealed(&self, mut batch: AcceptBatch) -> Result<AcceptBatch> {
-        if let Some(key) = self.sealing_key().await? {
-            let texts = batch.contents.iter().zip(&batch.metadata);
-            let items = batch.ids.iter().zip(texts).map(|(id, (content, metadata))| (*id, Some(content.as_str()), metadata.as_deref()));
-            batch.sealed = SealedColumn::of(&key, items);
-            (batch.contents, batch.metadata) = (Vec::new(), Vec::new());
-        }
-        Ok(batch)
-    }
-}
-
 /// Accepts a batch in one transaction: all of it is stored, or on an error nothing. With `skip_held` items whose
 /// locks somebody else has come back as [`AcceptOutcome::Held`] instead of being waited for.
 ///
@@ -140,7 +123,7 @@ pub async fn accept(
         lock_timeout.value(),
         verdicts.as_deref(),
         &batch.sealed.values,
-        batch.sealed.key.as_deref()
+        batch.sealed.key_id()
     )
     .fetch_one(connection)
     .await?;

@@ -77,6 +77,8 @@ pub enum PutBack {
     NoRecipient,
     /// The user has left the chat since.
     Left,
+    /// The user has blocked the sender since.
+    Blocked,
     /// The message's time has come.
     Expired,
     /// Its sender has recalled the message.
@@ -94,6 +96,7 @@ impl PutBack {
             Self::Requeued(_) => "requeued",
             Self::NoRecipient => "no_recipient",
             Self::Left => "left",
+            Self::Blocked => "blocked",
             Self::Expired => "expired",
             Self::Recalled => "recalled",
             Self::NotFailed => "not_failed",
@@ -105,7 +108,7 @@ impl PutBack {
     pub const fn inbox_seq(self) -> Option<InboxSeq> {
         match self {
             Self::Requeued(seq) => Some(seq),
-            Self::NoRecipient | Self::Left | Self::Expired | Self::Recalled | Self::NotFailed | Self::Busy => None,
+            Self::NoRecipient | Self::Left | Self::Blocked | Self::Expired | Self::Recalled | Self::NotFailed | Self::Busy => None,
         }
     }
 }
@@ -201,6 +204,7 @@ impl Store {
         Ok(match (row.outcome.as_str(), row.inbox_seq) {
             ("requeued", Some(seq)) => PutBack::Requeued(InboxSeq(seq)),
             ("left", _) => PutBack::Left,
+            ("blocked", _) => PutBack::Blocked,
             ("expired", _) => PutBack::Expired,
             ("recalled", _) => PutBack::Recalled,
             ("no_recipient", _) => PutBack::NoRecipient,

@@ -9,10 +9,9 @@ use uuid::Uuid;
 use super::event_batch::{EventBatch, ROWS_AT_ONCE};
 use super::feeds::{numbers, setting};
 use super::row_states::gap_reason;
-use super::sealing::SealedColumn;
+use super::sealing::{SealedColumn, Sealer};
 use super::{Error, Result, Store, enums};
 use crate::domain::{ChatId, Class, EventId, FeedId, GapReason, MergeRules, MessageId, Status, UserId, limits};
-use crate::encryption::DataKey;
 
 /// The times that a batch is tried where another transaction stores an event of the same id at the same moment.
 const TRIES: u32 = 3;
@@ -206,19 +205,19 @@ impl Store {
     }
 
     async fn publish_batch(&self, items: &[EventBy<'_>]) -> Result<Vec<EventOutcome>> {
+        let sealer = self.sealer().await?;
+        let columns = Columns::of(items, sealer.as_ref());
         for _ in 1..TRIES {
-            match self.try_publish(items).await {
+            match self.try_publish(items, &columns).await {
                 // Another transaction has stored one of them meanwhile. Now it is seen.
                 Err(Error::Taken(_)) => {}
                 answer => return answer,
             }
         }
-        self.try_publish(items).await
+        self.try_publish(items, &columns).await
     }
 
-    async fn try_publish(&self, items: &[EventBy<'_>]) -> Result<Vec<EventOutcome>> {
-        let key = self.sealing_key().await?;
-        let columns = Columns::of(items, key.as_deref());
+    async fn try_publish(&self, items: &[EventBy<'_>], columns: &Columns) -> Result<Vec<EventOutcome>> {
         let answer = sqlx::query_file!(
             "src/store/sql/publish.sql",
             &columns.ids,
@@ -238,7 +237,7 @@ impl Store {
             setting(limits::EVENTS_PER_USER_MAX),
             &columns.merges as &[Option<String>],
             &columns.sealed.values,
-            columns.sealed.key.as_deref()
+            columns.sealed.key_id()
         );
         let answer = answer.fetch_one(self.database()).await?;
         let words = answer.outcomes.unwrap_or_default();
@@ -344,15 +343,15 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(items: &[EventBy<'_>], key: Option<&DataKey>) -> Self {
-        let sealed = key.map(|key| SealedColumn::of(key, items.iter().map(|(_, item)| (item.id.0, None, item.data.as_deref()))));
-        let mut columns = Self { sealed: sealed.unwrap_or_default(), ..Self::default() };
+    fn of(items: &[EventBy<'_>], sealer: Option<&Sealer>) -> Self {
+        let mut columns = Self::default();
         for (place, (publisher, item)) in (1..).zip(items) {
             columns.ids.push(item.id.0);
             columns.publishers.push(publisher.0);
             columns.types.push(item.event_type.clone());
-            if key.is_none() {
-                columns.data.push(item.data.clone());
+            match sealer {
+                Some(sealer) => columns.sealed.push(sealer.seal(item.id, None, item.data.as_deref(), None)),
+                None => columns.data.push(item.data.clone()),
             }
             let ttl_ms = u64::try_from(item.ttl.as_millis()).unwrap_or(u64::MAX).min(limits::EVENT_TTL_MS_MAX);
             columns.ttls_ms.push(i64::try_from(ttl_ms).unwrap_or(i64::MAX));

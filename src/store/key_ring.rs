@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::encryption::{DataKey, EncryptionMode, MasterKeys, WrappedKey};
 
 /// Ids of keys that are remembered as missing. The database's own rows name them, so they are few.
 const MISSING_MAX: usize = 1_000;
+
+/// Messages that are remembered as changed. Later ones are counted and not told of.
+const CHANGED_MAX: usize = 1_000;
 
 /// The times of data keys.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +85,8 @@ struct Known {
     read_at: Option<Instant>,
     /// Keys that rows name, and that could not be had when the table was last read.
     missing: HashSet<String>,
+    /// Messages that could not be opened although their key is known.
+    changed: HashSet<Uuid>,
 }
 
 impl KeyRing {
@@ -171,6 +177,12 @@ impl KeyRing {
         known.missing.len() < MISSING_MAX && known.missing.insert(id.to_owned())
     }
 
+    /// Notes a message that could not be opened although its key is known. True: it was not noted before, so somebody is to be told.
+    pub(super) fn note_changed(&self, message: Uuid) -> bool {
+        let mut known = self.known();
+        known.changed.len() < CHANGED_MAX && known.changed.insert(message)
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,6 +230,15 @@ mod tests {
         assert_eq!((found.len(), has_new), (1, false));
         ring.fill(&mut [stored(&ring, "gone", 0)], Instant::now());
         assert_eq!(ring.find(&ids).0.keys().collect::<Vec<_>>(), ["gone"], "it was restored, and the other removed");
+    }
+
+    #[test]
+    fn of_a_message_that_was_changed_somebody_is_told_once_and_of_no_more_than_are_remembered() {
+        let ring = ring();
+        let message = Uuid::from_u128(0);
+        assert!(ring.note_changed(message) && !ring.note_changed(message));
+        let told = (1..2 * CHANGED_MAX as u128).filter(|n| ring.note_changed(Uuid::from_u128(*n))).count();
+        assert_eq!((told, ring.known().changed.len()), (CHANGED_MAX - 1, CHANGED_MAX));
     }
 
     #[tokio::test(start_paused = true)]

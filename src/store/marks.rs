@@ -99,6 +99,8 @@ pub struct Overview {
     pub session_no: Option<i64>,
     /// The chats that the user has muted.
     pub muted: MutedChats,
+    /// Some invitations wait for the user.
+    pub is_invited: bool,
 }
 
 impl Store {
@@ -163,6 +165,7 @@ impl Store {
             marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), counts, own, rest },
             session_no: row.session_no,
             muted: row.muted_chats.unwrap_or_default().into_iter().map(ChatId).collect(),
+            is_invited: row.invited,
         })
     }
 

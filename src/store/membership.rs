@@ -19,19 +19,21 @@ pub enum NotAllowed {
     NoAdmin,
     /// It would have more than [`limits::MEMBERS_MAX`] members.
     TooMany,
-    /// One of those who are named has blocked the caller, or has to be its contact and is not.
+    /// One of those who are named has blocked the caller, or has to be invited and cannot be.
     NotAccepted,
+    /// As many invitations of the caller wait as may.
+    InvitationsTooMany,
 }
 
 /// The outcome of making a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grouping {
-    /// It is made.
-    Made,
+    /// It is made. These users are no members, and are invited: they are no contacts of its creator, and would have to be.
+    Made(Vec<UserId>),
     /// There is a chat of this id, and nothing was done.
     IsThere,
-    /// One of its members has blocked its creator, or has to be its contact and is not. Nothing was done.
-    NotAccepted,
+    /// Nothing was done: [`NotAllowed::NotAccepted`] or [`NotAllowed::InvitationsTooMany`].
+    Refused(NotAllowed),
 }
 
 /// The treatment of names that the service does not know yet.
@@ -59,6 +61,8 @@ pub enum Adding {
 pub struct Joined {
     /// The users that joined, without those who were members already.
     pub users: Vec<(UserId, ExternalId)>,
+    /// The users that are invited now, since they are no contacts of the caller, and would have to be.
+    pub invited: Vec<ExternalId>,
     /// They get messages above this number.
     pub seq: ChatSeq,
     /// The group's title.
@@ -70,6 +74,8 @@ pub struct Joined {
 pub struct Left {
     /// The users that left, without those who were no members.
     pub users: Vec<(UserId, ExternalId)>,
+    /// The users who were invited, and are no more.
+    pub withdrawn: Vec<ExternalId>,
     /// Messages above this number are not for them.
     pub seq: ChatSeq,
     /// Rows that waited for them and wait no more.
@@ -101,23 +107,26 @@ pub struct EndedPart {
 }
 
 impl Store {
-    /// Makes this group, whose admin is `creator`.
+    /// Makes this group, whose admin is `creator`. Where only contacts write to one another, others are invited.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Taken`], [`Error::Failed`]: a defect.
     pub async fn create_group(&self, chat: ChatId, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<Grouping> {
         let making =
-            sqlx::query_file_scalar!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members), self.is_for_contacts());
+            sqlx::query_file!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members), self.is_for_contacts());
         match making.fetch_one(self.database()).await.map_err(Error::from) {
-            Ok(true) => Ok(Grouping::Made),
-            Ok(false) => Ok(Grouping::NotAccepted),
+            Ok(row) => match refusal(&row.outcome)? {
+                None => Ok(Grouping::Made(row.invited.into_iter().map(UserId).collect())),
+                Some(refused) => Ok(Grouping::Refused(refused)),
+            },
             Err(cause) if cause.is_taken(ONE_CHAT_OF_AN_ID) => Ok(Grouping::IsThere),
             Err(cause) => Err(cause),
         }
     }
 
-    /// Adds members to a group by their names. May be repeated: users who are in it already are passed over.
+    /// Adds members to a group by their names. Where only contacts write to one another, others are invited. May be repeated: users who are
+    /// in it or invited already are passed over.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
@@ -136,11 +145,13 @@ impl Store {
             return Ok(Adding::Refused(refused));
         }
         let (seq, title) = (ChatSeq(first.joined_seq.unwrap_or_default()), first.title.clone());
-        let users = rows.into_iter().filter_map(|row| user(row.user_id, row.external_id)).collect();
-        Ok(Adding::Done(Joined { users, seq, title }))
+        let (invited, joined): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.outcome == "invited");
+        let users = joined.into_iter().filter_map(|row| user(row.user_id, row.external_id)).collect();
+        let invited = invited.into_iter().filter_map(|row| ExternalId::try_from(row.external_id?).ok()).collect();
+        Ok(Adding::Done(Joined { users, invited, seq, title }))
     }
 
-    /// Takes members out of a group by their names, and ends what waits for them there. May be repeated. Names that the service does
+    /// Takes members out of a group by their names, and ends what waits for them there; those who are invited are invited no more. May be repeated. Names that the service does
     /// not know count as others than the caller.
     ///
     /// # Errors
@@ -159,13 +170,14 @@ impl Store {
             return Ok(Err(refused));
         }
         let at = first.ended_at.ok_or_else(unexpected)?;
-        let mut left = Left { users: Vec::new(), seq: ChatSeq(0), ended: Vec::new(), at };
+        let mut left = Left { users: Vec::new(), withdrawn: Vec::new(), seq: ChatSeq(0), ended: Vec::new(), at };
         for row in rows {
             left.seq = ChatSeq(row.left_seq.unwrap_or(left.seq.0));
             match (row.class, row.seq, row.message_id, row.chat_seq, row.sender_id) {
                 (Some(class), Some(seq), Some(message), Some(chat_seq), Some(sender)) => {
                     left.ended.extend(row.user_id.map(|user| ended(user, class, seq, message, chat, chat_seq, sender)));
                 }
+                _ if row.outcome == "withdrawn" => left.withdrawn.extend(row.external_id.and_then(|name| ExternalId::try_from(name).ok())),
                 _ => left.users.extend(user(row.user_id, row.external_id)),
             }
         }
@@ -225,6 +237,7 @@ fn refusal(outcome: &str) -> Result<Option<NotAllowed>> {
         "forbidden" => Ok(Some(NotAllowed::NoAdmin)),
         "not_accepted" => Ok(Some(NotAllowed::NotAccepted)),
         "too_many_members" => Ok(Some(NotAllowed::TooMany)),
+        "too_many_invitations" => Ok(Some(NotAllowed::InvitationsTooMany)),
         _ => Err(unexpected()),
     }
 }

@@ -4,6 +4,7 @@
 //! sockets, sessions or lanes. Lanes bring their own connection, everything else borrows one from the pool.
 
 mod accept;
+mod accounts;
 mod audit;
 mod blocks;
 mod caps;
@@ -16,6 +17,7 @@ mod devices;
 mod direct;
 mod enums;
 mod epoch;
+mod erasing;
 mod error;
 mod event_batch;
 mod events;
@@ -28,6 +30,7 @@ mod health;
 mod history;
 mod horizon;
 mod inbox;
+mod invitations;
 mod jobs;
 mod key_ring;
 mod lock_timeout;
@@ -41,6 +44,7 @@ mod objects;
 mod pages;
 mod people;
 mod preferences;
+mod raised_limits;
 mod recalls;
 mod resealing;
 mod retention;
@@ -61,6 +65,7 @@ mod streams;
 mod unfit;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, Verdict, accept, database_clock, recipients_waiting, wait_for_replication};
+pub use accounts::{BegunLogin, LoginTimes, NewLogin, Refreshed, RenewedLogin};
 pub use audit::Act;
 pub use blocks::{BlockedUser, Blocking, NewBlock, Unblocking};
 pub use caps::{CapPlace, Capped};
@@ -72,6 +77,7 @@ pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, Discarded, P
 pub use devices::{DevicePlace, DevicesPurged};
 pub use direct::{DirectBatch, DirectChat, DirectLookup};
 pub use epoch::Epoch;
+pub use erasing::{ErasedChat, ErasedContent, ErasedRows, Erasing, Erasure, ErasureStage, ErasureStep};
 pub use error::{Error, Failure};
 pub use event_batch::EventBatch;
 pub use events::{EventAddress, EventBy, EventOutcome, EventProgress, EventRequest, EventRows, EventTarget};
@@ -84,6 +90,7 @@ pub use health::Health;
 pub use history::{HistoryPage, HistoryRange};
 pub use horizon::OldestTransaction;
 pub use inbox::{Inbox, InboxStart, Opening, OpeningRequest, Peek, Place, WaitingRows};
+pub use invitations::{Acceptance, Accepting, InvitationView, InvitedUser};
 pub use jobs::{Acquired, JobLease};
 pub use key_ring::{KeyRing, KeyTimes, StoredKey};
 pub use lock_timeout::{LockHolder, lock_holders, set_lock_timeout};
@@ -95,6 +102,7 @@ pub use objects::objects;
 pub use pages::{PageRead, PageRequest};
 pub use people::{Known, SignedIn, WatchedUser};
 pub use preferences::{PreferencesChange, PreferencesOutcome};
+pub use raised_limits::LimitSet;
 pub use recalls::{RECIPIENTS_AT_ONCE, RecallPart, RecalledRow, TakenBack};
 pub use resealing::{SealedPage, SweepState};
 pub use retention::{FIRST_CHAT, PurgeLimits, Purged};
@@ -102,7 +110,7 @@ pub use revocations::{NewRevocation, RevocationPlace};
 pub use row_states::{AttemptState, attempt_states};
 pub use schema::{SchemaName, make_schema, schema_of, wake_channel};
 pub use schema_state::{SchemaState, ToDo, own_line};
-pub use sealing::SealedColumn;
+pub use sealing::{SealedColumn, SealedText, Sealer};
 pub use sequences::{Sequence, sequences_behind};
 pub use settings::{
     CannotUse, DEFAULTS, LockTimeout, PLANNING, SETTINGS, check_connections, check_direct, is_shared, server_version, with_direct_settings,

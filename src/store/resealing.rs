@@ -71,6 +71,15 @@ impl Store {
         Ok(SweepState { is_on: row.is_on, wanted: row.sweeps_wanted, done: row.sweeps_done, may_begin: row.is_replacing })
     }
 
+    /// Notes that the sweep of this number begins. Where no node can store plain text any more, no start of a node asks for another one.
+    ///
+    /// # Errors
+    /// As [`Self::sweep_state`].
+    pub async fn begin_sweep(&self, number: i64) -> Result<()> {
+        sqlx::query_file!("src/store/sql/begin_sweep.sql", number).execute(self.database()).await?;
+        Ok(())
+    }
+
     /// Notes that the sweep of this number is done.
     ///
     /// # Errors
@@ -126,7 +135,7 @@ impl Store {
         let (mut ids, mut values, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         for StoredRow { id, key_id, content, metadata, .. } in rows {
             ids.push(id);
-            values.push(key.seal(MessageId(id), &Plain { content, metadata }));
+            values.push(key.seal(MessageId(id), content.as_deref(), metadata.as_deref()));
             keys.push(key_id);
         }
         let asked = sqlx::query_file!("src/store/sql/reseal.sql", &noted, &ids, &values, key.id(), &keys as &[Option<String>]);

@@ -19,8 +19,8 @@ pub struct NewRevocation {
     pub expires_at: Option<OffsetDateTime>,
     /// The time for which it is kept without `expires_at`.
     pub lifetime: Duration,
-    /// The operator.
-    pub by: String,
+    /// The operator; none: the role of the connection.
+    pub by: Option<String>,
 }
 
 /// A place in the list of revocations, which is in the order of their times.
@@ -105,10 +105,10 @@ impl Store {
             reason.as_deref(),
             expires_at,
             lifetime.as_secs_f64(),
-            by.as_str()
+            by.as_deref()
         );
         let row = asked.fetch_one(self.database()).await?;
-        Ok(Revocation { number: row.number, revoked, at: row.revoked_at, expires_at: row.expires_at, reason, by })
+        Ok(Revocation { number: row.number, revoked, at: row.revoked_at, expires_at: row.expires_at, reason, by: row.revoked_by })
     }
 
     /// A page of the revocations that count, behind a place, oldest first.

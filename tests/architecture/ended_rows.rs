@@ -19,10 +19,12 @@ const STATEMENTS: [(&str, &str); 4] = [
 ];
 
 /// Functions that need not ask, and why.
-const FUNCTIONS: [(&str, &str); 16] = [
+const FUNCTIONS: [(&str, &str); 18] = [
     ("delivery_trace", "it shows what is written"),
     ("restante_attempt", "it counts against rows that a session has emitted"),
     ("restante_end_departures", "it is the job that writes it"),
+    ("restante_erase_inbox", "it writes the end"),
+    ("restante_erase_messages", "it forgets what clients have written of a message, whatever became of its rows"),
     ("restante_exact_marks", "no mark passes a row before its end is written"),
     ("restante_expire", "it is the job that writes it"),
     ("restante_fan_out", "it writes rows, with their ends"),

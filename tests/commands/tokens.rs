@@ -116,3 +116,52 @@ async fn no_token_comes_out_in_a_log_line_a_metric_or_an_answer() {
     let lines: Vec<&str> = log.lines().filter(|line| found.iter().any(|token| line.contains(token.rsplit('.').next().unwrap()))).collect();
     assert!(lines.is_empty(), "{} lines: {:#?}", lines.len(), &lines[..lines.len().min(5)]);
 }
+
+/// Broken by a line that shows the body of a request or the values of a statement, and by a refusal that quotes what it refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_password_and_no_token_of_a_login_comes_out_in_a_log_line_a_metric_or_a_refusal() {
+    let dir = ThrowawayDir::new().unwrap();
+    let path = dir.path().join("the-log");
+    std::fs::create_dir_all(dir.path()).unwrap();
+    let log = File::create(&path).unwrap();
+    let service = Service::start_with(&dir, &[("RUST_LOG", "trace"), ("ACCOUNTS", "on")], log.into()).await;
+    let url = format!("http://{}", service.addr);
+    let mut secrets: Vec<String> = ["first", "second", "wrong", "short"].map(|word| format!("planted-{word}-pw")).to_vec();
+    let [first, second, wrong] = [0, 1, 2].map(|n| format!("{} of a sentence", secrets[n]));
+    let ask = async |path: &str, token: &str, body: String| {
+        let request = Client::new().post(format!("{url}/v1/accounts{path}")).bearer_auth(token).body(body);
+        crate::support::told(request.send().await.unwrap()).await
+    };
+    let account = |password: &str| json!({"userId": "anna", "password": password}).to_string();
+    assert_eq!(ask("", "", account(&first)).await.0, 201);
+    let (status, begun) = ask("/login", "", account(&first)).await;
+    assert_eq!(status, 200, "{begun}");
+    let (access, refresh) = (begun["accessToken"].as_str().unwrap(), json!({"refreshToken": begun["refreshToken"]}).to_string());
+    let (status, renewed) = ask("/refresh", "", refresh.clone()).await;
+    assert_eq!(status, 200, "{renewed}");
+    assert_eq!(ask("/password", access, json!({"password": first, "newPassword": second}).to_string()).await.0, 200);
+    let refusals = [
+        ask("", "", account(&secrets[3])).await,
+        ask("", "", account(&second)).await,
+        ask("", "", account(&second)[1..].to_owned()).await,
+        ask("", "", json!({"userId": second, "password": [wrong]}).to_string()).await,
+        ask("/login", "", account(&wrong)).await,
+        ask("/login", "", format!("{}}}", account(&second))).await,
+        ask("/password", access, json!({"password": wrong, "newPassword": wrong}).to_string()).await,
+        ask("/refresh", "", refresh.clone()).await,
+        ask("/logout", "", json!({"refreshToken": [refresh]}).to_string()).await,
+    ];
+    for tokens in [&begun, &renewed] {
+        secrets.extend(["accessToken", "refreshToken"].map(|name| tokens[name].as_str().unwrap().rsplit('.').next().unwrap().to_owned()));
+    }
+    let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains(r#"restante_account_requests_total{request="login",outcome="bad_credentials"} 1"#), "{metrics}");
+    assert_eq!(service.stopped("-TERM").await.0, Some(0));
+    let log = std::fs::read_to_string(path).unwrap();
+    assert!(log.contains("TRACE") && log.contains("a refresh token was used twice"), "the log tells of the requests");
+    for (status, answer) in &refusals {
+        assert!((400..500).contains(status) && !secrets.iter().any(|secret| answer.to_string().contains(secret)), "{status} {answer}");
+    }
+    let shows = |line: &&str| secrets.iter().any(|secret| line.contains(secret));
+    assert_eq!(log.lines().chain(metrics.lines()).filter(shows).collect::<Vec<_>>(), Vec::<&str>::new());
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use restante::protocol::Fault;
+use restante::protocol::invitations::{ChatUninvited, InvitationData, InvitationListOk, InvitationOk};
 use restante::protocol::people::{BlockListOk, BlockOk, ContactAccepted, ContactListOk, ContactOk, ContactRemoved, ContactRequested};
 use restante::protocol::recalled::{RecallOk, Recalled};
 use restante::protocol::server::Shape;
@@ -29,6 +30,8 @@ pub fn events() -> BTreeSet<String> {
     names.extend([<Fault as Shape>::EVENT, <RecallOk as Shape>::EVENT, <Recalled as Shape>::EVENT].map(str::to_owned));
     names.extend([<ContactOk as Shape>::EVENT, <ContactListOk as Shape>::EVENT, <ContactRequested as Shape>::EVENT].map(str::to_owned));
     names.extend([<ContactAccepted as Shape>::EVENT, <ContactRemoved as Shape>::EVENT].map(str::to_owned));
+    names.extend([<InvitationData as Shape>::EVENT, <ChatUninvited as Shape>::EVENT].map(str::to_owned));
+    names.extend([<InvitationOk as Shape>::EVENT, <InvitationListOk as Shape>::EVENT].map(str::to_owned));
     names.extend([<BlockOk as Shape>::EVENT, <BlockListOk as Shape>::EVENT].map(str::to_owned));
     assert!(names.len() >= 28 && names.iter().all(|name| is_event(name)), "{names:?}");
     names

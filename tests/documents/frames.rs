@@ -11,6 +11,7 @@ use restante::protocol::dialect::Dialect;
 use restante::protocol::event::ServerEvent;
 use restante::protocol::event_stream::EventStream;
 use restante::protocol::feed_event::{event_batch_frames, event_frame};
+use restante::protocol::invitations::{ChatUninvited, InvitationData, InvitationListOk, InvitationOk, InvitationStateWord};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
 use restante::protocol::people::{
     BlockData, BlockListOk, BlockOk, ContactAccepted, ContactData, ContactListOk, ContactOk, ContactRemoved, ContactRequested,
@@ -267,6 +268,15 @@ fn frames_of_people() -> Vec<Value> {
     ];
     let added = server::ChatAdded { chat_id, kind: ChatKind::Group, title: Some("crew"), joined_seq: ChatSeq(5), by: &anna };
     let contact = ContactData { user_id: ben.clone(), name: Some("Ben".to_owned()), profile_picture: None, since: Timestamp(AT) };
+    let invitation = InvitationData {
+        chat_id,
+        title: Some("crew".to_owned()),
+        by: anna.clone(),
+        name: Some("Anna".to_owned()),
+        profile_picture: None,
+        invited_at: Timestamp(AT),
+        expires_at: Timestamp(datetime!(2026-12-01 12:00 UTC)),
+    };
     let block = BlockData { user_id: user("cleo"), name: Some("Cleo".to_owned()), profile_picture: None, blocked_at: Timestamp(AT) };
     vec![
         frame("14", &ContactOk { user_id: ben.clone(), state: ContactStateWord::Requested }),
@@ -276,6 +286,10 @@ fn frames_of_people() -> Vec<Value> {
         frame("", &ContactRemoved { user_id: &ben, by: &anna }),
         frame("11", &BlockOk { user_id: user("cleo"), is_blocked: true }),
         frame("12", &BlockListOk { blocks: vec![block], next: None }),
+        frame("20", &InvitationOk { chat_id, state: InvitationStateWord::Member, joined_seq: Some(ChatSeq(5)) }),
+        frame("22", &InvitationListOk { invitations: vec![invitation.clone()], next: None }),
+        frame("", &invitation),
+        frame("", &ChatUninvited { chat_id }),
         frame("", &server::Typing { chat_id, user_id: &ben, typing: true }),
         frame("5", &server::PresenceState { users }),
         frame("", &server::UserOnline { user_id: &ben, timestamp: Timestamp(AT) }),

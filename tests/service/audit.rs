@@ -102,7 +102,7 @@ async fn each_act_is_noted_with_its_outcome_whether_it_came_over_http_by_command
 }
 
 /// The words of a command that works on the database of a test.
-async fn by_command(db: &Database, arguments: &[&str]) -> String {
+pub async fn by_command(db: &Database, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_restante"));
     let done = command.args(arguments).env("DATABASE_URL", db.url()).env("JWT_SECRET", secret()).output().await.unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

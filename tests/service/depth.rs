@@ -77,29 +77,26 @@ async fn members(connection: &mut PgConnection) -> Vec<Member> {
     members
 }
 
+/// The number of the admin of the deep chat, in SQL.
+const ALICE: &str = "(select id from users where external_id = 'alice')";
+
 /// The calls of the schema's functions, each in its most expensive case.
 fn calls(member: &Member) -> Vec<String> {
-    let Member { name, user, joined } = *member;
-    let (chat, first, last) = (deep(), message(joined + 1), message(DEEP));
-    let nil = Uuid::nil();
-    let alice = "(select id from users where external_id = 'alice')";
-    let settle = |rows: &str, exact: &str| {
-        format!(
-            "select restante_settle(array_fill({user}::bigint, array[cardinality({rows})]), array_fill('chat'::inbox_class, array[cardinality({rows})]), {rows}, \
-             array[{user}], array['{chat}']::uuid[], array[{}], {exact}, array[{user}], array['device-1'], array['chat']::inbox_class[], array[1])",
-            joined + 1
-        )
-    };
-    let dead = |of: &str| format!("select restante_dead_letters({of}, 'epoch', 'x', 'infinity', '{nil}', 0, 50)");
-    let mut calls = of_feeds(member);
-    calls.extend([
+    [of_feeds(member), of_erasing(member), of_chats_and_people(member), of_inboxes(member)].concat()
+}
+
+/// The calls of the functions that accept, change chats and what users are to one another, and of operators.
+fn of_chats_and_people(&Member { name, user, joined }: &Member) -> Vec<String> {
+    let (chat, first, last, alice) = (deep(), message(joined + 1), message(DEEP), ALICE);
+    let dead = |of: &str| format!("select restante_dead_letters({of}, 'epoch', 'x', 'infinity', '{}', 0, 50)", Uuid::nil());
+    vec![
         format!(
             "select restante_accept(array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[])"
         ),
         format!("select restante_add_members('{chat}', {alice}, array[{user}, (select id from users where external_id = 'late')], 5000)"),
         format!("select restante_add_members('{chat}', {alice}, array[{user}], 5000)"),
         format!("select restante_add_named_members('{chat}', {alice}, array['{name}', 'quite new'], true, 5000)"),
-        format!("select restante_why_not_add('{chat}', {alice}, array[{user}], 1, 5000, true), restante_stays_away(array[{user}], {alice}, true)"),
+        format!("select restante_why_not_add('{chat}', {alice}, array[{user}], 1, 5000, true), restante_strangers(array[{user}], {alice})"),
         format!("select restante_advance_settled({user}, 'chat')"),
         format!("select restante_attempt(array[{user}], '{{chat}}', array[1], '{{x}}', '{{true}}', 5)"),
         format!("select restante_attempt(array[{user}], '{{chat}}', array[{}], '{{x}}', '{{true}}', 5)", DEEP - joined),
@@ -109,13 +106,50 @@ fn calls(member: &Member) -> Vec<String> {
         dead(&format!("null, '{name}', '{first}'")),
         format!("select restante_direct_chat({user}, {user})"),
         format!("select restante_put_block({user}, {alice}, 10000), restante_take_block_back({user}, {alice})"),
-        format!("select restante_block('{name}', 'alice'), restante_unblock('{name}', 'alice'), restante_has_blocked(array[{user}], {user}), restante_are_contacts({user}, {user})"),
-        format!("select restante_request_contact('{name}', 'alice'), restante_accept_contact('alice', '{name}'), restante_remove_contact('{name}', 'alice')"),
-        format!("select restante_request_contact('alice', '{name}'), restante_decline_contact('{name}', 'alice'), restante_change_contact('{name}', 'alice', 'request')"),
+        format!(
+            "select restante_block('{name}', 'alice'), restante_unblock('{name}', 'alice'), restante_has_blocked(array[{user}], {user}), restante_are_contacts({user}, {user})"
+        ),
+        format!(
+            "select restante_request_contact('{name}', 'alice'), restante_accept_contact('alice', '{name}'), restante_remove_contact('{name}', 'alice')"
+        ),
+        format!(
+            "select restante_request_contact('alice', '{name}'), restante_decline_contact('{name}', 'alice'), restante_change_contact('{name}', 'alice', 'request')"
+        ),
+        format!(
+            "select restante_why_not_invite('{chat}', {alice}, array[{user}]), restante_put_invitations('{chat}', {alice}, array[{user}]), restante_put_members('{chat}', '{{}}', 1, 1)"
+        ),
+        format!(
+            "select restante_turn_down_invitation({user}, '{chat}'), restante_invitations_left({alice}), restante_invited_beside('{chat}', array[{alice}], 5000)"
+        ),
+        format!(
+            "delete from invitations; select restante_put_invitations('{chat}', {alice}, array[{user}]), restante_take_invitation({user}, '{chat}', 5000)"
+        ),
+        format!(
+            "select restante_put_invitations('{chat}', {alice}, array[{user}]), restante_end_invitations('{chat}', array[{user}]), restante_end_invitations(null, array[{user}], {alice})"
+        ),
+        "do $$ begin perform restante_invite(gen_random_uuid(), 'alice', '{}'); exception when insufficient_privilege then end $$"
+            .to_owned(),
+        "do $$ begin perform restante_accept_invitation('alice', gen_random_uuid()); exception when no_data_found then end $$".to_owned(),
+        "do $$ begin perform restante_decline_invitation('alice', gen_random_uuid()); exception when no_data_found then end $$".to_owned(),
+        format!("select restante_two_users('{name}', 'alice', 'x'), restante_people_changed(array[{user}], '{chat}')"),
         format!("select restante_discard('{first}', '{name}')"),
         format!("select restante_discard('{last}', '{name}')"),
         format!("select restante_give_up('{last}', '{name}', 'x'), restante_return_to_inbox('{last}', '{name}')"),
         format!("select restante_check_sender('restante_send', '{name}')"),
+    ]
+}
+
+/// The calls of the functions that open, settle, read and remove.
+fn of_inboxes(&Member { name, user, joined }: &Member) -> Vec<String> {
+    let (chat, first, last, nil, alice) = (deep(), message(joined + 1), message(DEEP), Uuid::nil(), ALICE);
+    let settle = |rows: &str, exact: &str| {
+        format!(
+            "select restante_settle(array_fill({user}::bigint, array[cardinality({rows})]), array_fill('chat'::inbox_class, array[cardinality({rows})]), {rows}, \
+             array[{user}], array['{chat}']::uuid[], array[{}], {exact}, array[{user}], array['device-1'], array['chat']::inbox_class[], array[1])",
+            joined + 1
+        )
+    };
+    vec![
         format!(
             "insert into departures (user_id, chat_id, after_seq, up_to_seq) values ({user}, '{chat}', {joined}, {DEEP}); select restante_end_departures(1000)"
         ),
@@ -152,8 +186,26 @@ fn calls(member: &Member) -> Vec<String> {
         settle("array[1]::bigint[]", "'{}', '{}'"),
         settle("array[1, 2]::bigint[]", &format!("array[{user}], array['{chat}']::uuid[]")),
         format!("select restante_users(array['{name}', 'new'])"),
-    ]);
-    calls
+    ]
+}
+
+/// The calls of an erasure, each at its stage.
+fn of_erasing(Member { name, user, .. }: &Member) -> Vec<String> {
+    let (chat, alice) = (deep(), "(select id from users where external_id = 'alice')");
+    let at = |user: &str, stage: &str| {
+        format!("insert into erasures (user_id, empties, stage, chat_id) values ({user}, true, '{stage}', '{chat}')")
+    };
+    let user = user.to_string();
+    vec![
+        format!(
+            "select restante_erase_user('{name}', true), restante_begin_direct_anew({user}, '{chat}'), restante_forget_profile({user})"
+        ),
+        format!("{}; select restante_erase_messages({alice}, '{chat}', 25)", at(alice, "chats")),
+        format!("{}; update erasures set chat_id = '{}'; select restante_erase_events({alice}, 1000)", at(alice, "events"), Uuid::nil()),
+        format!("{}; select restante_erase_inbox({user}, 500)", at(&user, "inbox")),
+        format!("{}; select restante_end_erasure_round({user})", at(&user, "people")),
+        format!("select restante_forget_errors(array['{}']::uuid[], null)", message(1).0),
+    ]
 }
 
 /// The calls of the functions of feeds. What they do in an inbox of events they do in that of chat, which is deep.
@@ -194,6 +246,15 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         "select restante_cap_events(9223372036854775807, 0, 10, 1000, 2000)".to_owned(),
         format!("select restante_put_preferences({user}, '{{like}}', '{{}}'), restante_set_preferences('{name}', '{{}}', '{{}}')"),
         format!("select restante_revoke('{name}', 'phone', null, 'stolen')"),
+        format!("select restante_set_limit('{name}', 5)"),
+        "insert into accounts (name, password_hash) values ('erna', '$argon2id$x'); \
+         insert into account_logins (id, name, family, secret_hash, renewed_at, begun_at, ends_at, expires_at) \
+           select gen_random_uuid(), 'erna', gen_random_uuid(), sha256('x'), now(), now(), now(), now() from generate_series(1, 10); \
+         select restante_log_in('erna', '$argon2id$x', null, gen_random_uuid(), md5('f')::uuid, sha256('1'), '1 hour', '2 hours', 10, '1 minute'), \
+           restante_refresh_login(md5('f')::uuid, sha256('1'), sha256('2'), '1 hour', '0', '1 minute')".to_owned(),
+        "insert into accounts (name, password_hash) values ('erna', '$argon2id$x'); \
+         select restante_change_password('erna', '$argon2id$x', '$argon2id$y', null, '1 minute'), restante_log_out('erna', null, '1 minute'), \
+           restante_revoke_logins('erna', array[md5('f')::uuid], '1 minute')".to_owned(),
         "insert into statistics_journal (at, kind, messages, recipients) select now(), 'accepted', array[md5('m' || n)::uuid], '{1}' from generate_series(1, 2000) n; select restante_count_journal('-infinity', 500, 5000, 50)".to_owned(),
         "select restante_purge_statistics(90, 1000), restante_add_counts('{1}', '{2}'), restante_spread('{1}', '{2}', 3)".to_owned(),
         "select restante_admit_plain_text(), restante_make_data_key('k', 'm', '', null), restante_rotate_keys(); \

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::{Api, Connect, Node, PATIENCE, database, described, told, until_true};
@@ -34,17 +35,34 @@ fn id(value: &Value) -> String {
 #[tokio::test]
 async fn every_operation_is_answered_as_described() {
     let db = database().await;
-    let node = Node::start(db.options()).await;
+    let node = Node::with(db.options(), |config| {
+        config.accounts = true;
+        config.password_memory_kib = 64;
+    });
+    let node = node.await;
     let mut walk = Walk::default();
     messages(&mut walk, &node).await;
     chats(&mut walk, &node).await;
     people(&mut walk, &node).await;
     feeds(&mut walk, &node).await;
-    until_true(&db.pool(1).await, "select exists (select from event_statistics)").await;
+    let pool = db.pool(1).await;
+    invitations(&mut walk, &node, &pool).await;
+    until_true(&pool, "select exists (select from event_statistics)").await;
     operators(&mut walk, &node).await;
     streams(&mut walk, &node).await;
+    accounts(&mut walk, &node).await;
     assert_eq!(walk.seen, described::successes());
     node.stop().await;
+}
+
+async fn accounts(walk: &mut Walk, node: &Node) {
+    let (erna, mine) = (node.api("erna"), json!({"userId": "erna", "password": "a sentence of mine"}));
+    walk.ask(&erna, "POST", "/v1/accounts", mine.clone()).await;
+    let begun = walk.ask(&erna, "POST", "/v1/accounts/login", mine).await;
+    let renewed = walk.ask(&erna, "POST", "/v1/accounts/refresh", json!({"refreshToken": begun["refreshToken"]})).await;
+    walk.ask(&erna, "POST", "/v1/accounts/password", json!({"password": "a sentence of mine", "newPassword": "another sentence"})).await;
+    walk.ask(&erna, "POST", "/v1/accounts/logout", json!({"refreshToken": renewed["refreshToken"]})).await;
+    walk.ask(&erna, "POST", "/v1/accounts/logout-everywhere", Value::Null).await;
 }
 
 async fn messages(walk: &mut Walk, node: &Node) {
@@ -93,6 +111,19 @@ async fn people(walk: &mut Walk, node: &Node) {
     walk.ask(&cleo, "DELETE", "/v1/blocks", json!({"userId": "dora"})).await;
 }
 
+/// Where everybody writes to everybody only an application invites.
+async fn invitations(walk: &mut Walk, node: &Node, pool: &PgPool) {
+    let anna = node.api("anna");
+    let chat = id(&walk.ask(&anna, "POST", "/v1/chats", json!({"kind": "group", "members": []})).await["chatId"]);
+    for (user, verb) in [("eve", "accept"), ("finn", "decline")] {
+        let invited = sqlx::query("select restante_invite($1::uuid, 'anna', array[$2])").bind(chat.parse::<Uuid>().unwrap()).bind(user);
+        invited.execute(pool).await.unwrap();
+        walk.ask(&node.api(user), "GET", "/v1/invitations", Value::Null).await;
+        walk.ask(&anna, "GET", &format!("/v1/chats/{chat}/invitations"), Value::Null).await;
+        walk.ask(&node.api(user), "POST", &format!("/v1/invitations/{verb}"), json!({"chatId": chat})).await;
+    }
+}
+
 async fn feeds(walk: &mut Walk, node: &Node) {
     let (shop, ben) = (node.publisher("shop"), node.api("ben"));
     let feed = id(&walk.ask(&shop, "POST", "/v1/feeds", json!({"title": "news"})).await["feedId"]);
@@ -137,6 +168,11 @@ async fn operators(walk: &mut Walk, node: &Node) {
     walk.ask(&admin, "GET", &format!("/v1/admin/audit?after={}", id(&audit["next"])), Value::Null).await;
     walk.ask(&admin, "POST", "/v1/admin/revocations", json!({"userId": "zoe", "deviceId": "phone", "reason": "lost"})).await;
     walk.ask(&admin, "GET", "/v1/admin/revocations?limit=1", Value::Null).await;
+    walk.ask(&node.api("gone"), "GET", "/v1/preferences", Value::Null).await;
+    walk.ask(&admin, "POST", "/v1/admin/erasures", json!({"userId": "gone", "content": "empty"})).await;
+    walk.ask(&admin, "GET", "/v1/admin/erasures?userId=gone", Value::Null).await;
+    walk.ask(&admin, "POST", "/v1/admin/limits", json!({"userId": "ben", "factor": 2})).await;
+    walk.ask(&admin, "GET", "/v1/admin/limits?limit=1", Value::Null).await;
     for path in ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/socket.io/?EIO=4&transport=polling"] {
         let answer = walk.ask(&anna, "GET", path, Value::Null).await;
         if let Some(packet) = answer.as_str().filter(|_| path.starts_with("/socket")) {

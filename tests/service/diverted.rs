@@ -53,7 +53,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 48] = [
+const CALLS: [&str; 59] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -89,6 +89,10 @@ const CALLS: [&str; 48] = [
     "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'), restante_publish('alice', 'hello', '{}', '{bob}', p_collapse_key => 'key', p_merge => '{\"n\": \"count\"}'); commit",
     "select restante_set_preferences('bob', '{like}', '{$chat}')",
     "select restante_revoke('bob', 'phone', null, 'stolen')",
+    "select restante_set_limit('bob', 5), restante_set_limit('alice', 5), restante_set_limit('alice', 1)",
+    "insert into public.accounts (name, password_hash) values ('erna', '$argon2id$x'); select restante_log_in('erna', '$argon2id$x', null, '00000000-0000-0000-0000-0000000000a1', '00000000-0000-0000-0000-0000000000f1', sha256('1'), '1 hour', '2 hours', 10, '1 minute'), restante_log_in('erna', '$argon2id$x', '$argon2id$y', '00000000-0000-0000-0000-0000000000a2', '00000000-0000-0000-0000-0000000000f2', sha256('2'), '1 hour', '2 hours', 1, '1 minute')",
+    "select restante_refresh_login('00000000-0000-0000-0000-0000000000f2', sha256('2'), sha256('3'), '1 hour', '0', '1 minute'), restante_change_password('erna', '$argon2id$y', '$argon2id$z', '00000000-0000-0000-0000-0000000000a2', '1 minute')",
+    "select restante_log_in('erna', '$argon2id$z', null, '00000000-0000-0000-0000-0000000000a3', '00000000-0000-0000-0000-0000000000f3', sha256('1'), '1 hour', '2 hours', 10, '1 minute'), restante_log_out(null, '00000000-0000-0000-0000-0000000000f3', '1 minute')",
     "select restante_take($user, 'event', 50, 1000)",
     "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'); commit",
     "select restante_take_together('00000000-0000-0000-0000-0000000000fe', array[$user]::pg_catalog.int8[], 8, 1000)",
@@ -98,14 +102,21 @@ const CALLS: [&str; 48] = [
     "select restante_recall((select id from public.messages where chat_id operator(pg_catalog.=) '$chat' and seq operator(pg_catalog.=) 2), 'alice')",
     "select restante_recall_part(null, '00000000-0000-0000-0000-000000000000', 10)",
     "select restante_block('alice', 'dora'), restante_unblock('alice', 'dora'), restante_block('bob', 'dora')",
+    "select restante_invite('00000000-0000-0000-0000-00000000000b', 'dora', '{alice}'), restante_decline_invitation('alice', '00000000-0000-0000-0000-00000000000b')",
+    "update public.invitations set declined_at = null; select restante_accept_invitation('alice', '00000000-0000-0000-0000-00000000000b')",
     "select restante_request_contact('alice', 'dora'), restante_accept_contact('dora', 'alice'), restante_request_contact('alice', 'bob'), restante_decline_contact('bob', 'alice')",
     "select restante_ask_may_send($user, '$chat', null)",
     "select restante_count_journal('-infinity', 500, 5000, 50)",
     "select restante_purge_statistics(90, 10)",
+    "select restante_erase_user('dora', true), restante_begin_direct_anew(3, '00000000-0000-0000-0000-00000000000b')",
+    "update public.erasures set chat_id = '00000000-0000-0000-0000-00000000000b'; select restante_erase_messages(3, '00000000-0000-0000-0000-00000000000b', 10)",
+    "update public.erasures set stage = 'events', chat_id = '00000000-0000-0000-0000-000000000000'; select restante_erase_events(3, 1000)",
+    "select restante_erase_inbox(3, 10); select restante_erase_inbox(3, 10); select restante_erase_inbox(3, 10); select restante_erase_inbox(3, 10)",
+    "update public.erasures set stage = 'people'; select restante_end_erasure_round(3)",
 ];
 
 /// The rows that the calls must have made in the schema's own tables.
-const LANDED: [(&str, i64); 18] = [
+const LANDED: [(&str, i64); 25] = [
     ("select count(*) from public.users", 3),
     ("select count(*) from public.messages", 11),
     ("select count(*) from public.message_status", 11),
@@ -119,7 +130,14 @@ const LANDED: [(&str, i64); 18] = [
     ("select count(*) from public.preferences", 1),
     ("select count(*) from public.blocks", 1),
     ("select count(*) from public.contacts", 2),
-    ("select count(*) from public.revocations", 1),
+    ("select count(*) from public.chat_members where chat_id = '00000000-0000-0000-0000-00000000000b' and left_seq is null", 2),
+    ("select count(*) from public.invitations", 0),
+    ("select count(*) from public.revocations", 4),
+    ("select count(*) from public.erasures where round = 2 and done_at is null", 1),
+    ("select count(*) from public.endings where ended = 'left' and user_id = 3", 1),
+    ("select count(*) from public.user_limits", 1),
+    ("select count(*) from public.accounts where password_hash = '$argon2id$z'", 1),
+    ("select count(*) from public.account_logins where secret_hash = sha256('3')", 1),
     ("select sum(accepted)::bigint from public.statistics", 11),
     ("select count(*) from public.nodes", 0),
     ("select count(*) from public.jobs where name = 'expire' and cursor = 'here' and holder is not null", 1),

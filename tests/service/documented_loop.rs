@@ -9,8 +9,10 @@ use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
 use super::send_order::exhaust;
+use crate::limits::heard;
+use crate::nodes::know_one_another;
 use crate::support::fixtures::{assert_consistent, delivery, number, until};
-use crate::support::{Connect, Ending, LoopClient, Node, PATIENCE, PrivateServer, database, direct, group};
+use crate::support::{Connect, Ending, LoopClient, Node, PATIENCE, PrivateServer, database, direct, group, wait_until};
 
 const MESSAGES: usize = 160;
 
@@ -110,8 +112,9 @@ async fn nodes_that_stop_change_no_order_and_everything_arrives_once() {
     let pool = db.pool(2).await;
     let (first, second) = (Node::with(db.options(), with_a_rate).await, Node::with(db.options(), with_a_rate).await);
     let chat = direct(&pool, "alice", "bob").await;
+    know_one_another(&[&first, &second]).await;
     exhaust(&first, &pool, "alice").await;
-    exhaust(&second, &pool, "alice").await;
+    wait_until("nothing is left at the second either", || heard(&second) > 0).await;
     let mut alice = sender("alice", &[&first, &second], &[chat]);
     let mut bob = LoopClient::new("bob", vec![first.addr(), second.addr()]);
     let received = tokio::time::timeout(4 * PATIENCE, bob.run(|bob| bob.effects.len() >= MESSAGES));

@@ -4,7 +4,7 @@
 mod keys;
 mod sql;
 mod sweeps;
-mod words;
+pub mod words;
 
 use std::time::Duration;
 
@@ -139,8 +139,10 @@ async fn a_row_under_a_key_that_cannot_be_had_comes_as_unreadable_and_costs_itse
         assert_eq!((&event["unreadable"], &event["data"]), (&json!(true), &Value::Null));
         bob.cut();
     }
-    let told = log.take().into_iter().filter(|line| line.message.starts_with("messages are sealed with a data key")).count();
-    assert_eq!(told, 1, "once for a key, however many rows it has");
+    let lines = log.take();
+    let told = |words: &str| lines.iter().filter(|line| line.message.starts_with(words)).count();
+    assert_eq!(told("messages are sealed with a data key"), 1, "once for a key, however many rows it has");
+    assert_eq!(told("a sealed message was changed"), 1, "once for a row, however often it is read");
     let (_, metrics) = node.api("bob").get("/metrics").await;
     let counted = metrics.as_str().unwrap().lines().find_map(|line| line.strip_prefix("restante_unreadable_rows_total ")).unwrap();
     assert!(counted.trim().parse::<u64>().unwrap() >= 6, "{counted}");

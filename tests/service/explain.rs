@@ -200,6 +200,11 @@ fn lanes(known: &Known) -> [String; 4] {
 }
 
 /// Direct chats that are there and such that are made, with users who are new and with nobody.
+/// A call about an invitation of a user `u` to a chat `c` by the known one, `i`.
+fn invitation(Known { user, chat, .. }: &Known, call: &str) -> String {
+    format!("select {call} from users u, users i, chats c where u.external_id = 'user-35' and i.id = {user} and c.id = '{chat}'")
+}
+
 fn direct_chats(Known { user, .. }: &Known) -> String {
     format!(
         "select count(*) from restante_direct_chats(array[{user}, {user}, {user}, {user}], \
@@ -240,6 +245,27 @@ fn feeds(Known { user, name, .. }: &Known) -> Vec<String> {
     ]
 }
 
+/// The calls of an erasure, one stage after the other.
+fn of_erasing(Known { user, name, chat, .. }: &Known) -> Vec<String> {
+    let at = |stage: &str, chat: &str| {
+        let moved = "on conflict (user_id) do update set stage = excluded.stage, chat_id = excluded.chat_id";
+        format!("insert into erasures (user_id, empties, stage, chat_id) values ({user}, true, '{stage}', '{chat}') {moved}")
+    };
+    let nil = uuid::Uuid::nil().to_string();
+    vec![
+        format!("select outcome from restante_erase_user('{name}', true)"),
+        format!("select restante_begin_direct_anew({user}, '{chat}')"),
+        at("chats", chat),
+        format!("select restante_erase_messages({user}, '{chat}', 25)"),
+        at("events", &nil),
+        format!("select restante_erase_events({user}, 1000)"),
+        at("inbox", &nil),
+        format!("select count(*) from restante_erase_inbox({user}, 500)"),
+        at("people", &nil),
+        format!("select restante_end_erasure_round({user})"),
+    ]
+}
+
 /// The calls of a node: its life, its users, and its jobs.
 fn of_nodes(Known { user, .. }: &Known) -> Vec<String> {
     vec![
@@ -257,20 +283,15 @@ fn of_nodes(Known { user, .. }: &Known) -> Vec<String> {
     ]
 }
 
-/// Calls each function of the schema that the service or an operator calls, once. The calls are rolled back, except those that have to
-/// be committed.
-async fn use_everything(connection: &mut PgConnection, known: &Known) {
-    let Known { user, chat, messages: [one, two], .. } = known;
+/// The calls of users and operators before those of the lanes.
+fn before_lanes(known: &Known) -> Vec<String> {
+    let Known { user, chat, messages: [_, two], .. } = known;
     let dead_letters = |of: &str| {
         format!(
             "select count(*) from restante_dead_letters({of}, 'epoch', 'x', 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50)"
         )
     };
-    let recall = |message: &String| {
-        let sender = format!("select external_id from users where id = (select sender_id from messages where id = '{message}')");
-        format!("select restante_recall('{message}', ({sender}), null)")
-    };
-    let first = [
+    vec![
         format!(
             "select count(*) from users u, restante_open(u.external_id, 'name', null, 'device-1', '{{1,1,1}}', 1001, '{{chat,alert,event}}') where u.id = {user}"
         ),
@@ -292,7 +313,15 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         format!("insert into departures (user_id, chat_id, after_seq, up_to_seq) values ({user}, '{chat}', 0, 0)"),
         "select count(*) from restante_end_departures(1000)".to_owned(),
         direct_chats(known),
-        format!("select restante_stays_away(array[{user}, 7], {user}, true)"),
+        format!(
+            "select restante_strangers(array[{user}, 7], {user}), restante_invitations_left({user}), restante_invited_beside('{chat}', array[{user}], 5000)"
+        ),
+        invitation(known, "restante_why_not_invite(c.id, i.id, array[u.id])"),
+        invitation(known, "restante_put_invitations(c.id, i.id, array[u.id])"),
+        invitation(known, "restante_turn_down_invitation(u.id, c.id), restante_end_invitations(null, array[u.id], i.id)"),
+        invitation(known, "restante_put_invitations(c.id, i.id, array[u.id])"),
+        invitation(known, "restante_take_invitation(u.id, c.id, 5000)"),
+        invitation(known, "restante_end_invitations(c.id, array[u.id])"),
         format!("select count(*) from users u, restante_put_block({user}, u.id, 10000) where u.external_id = 'user-35'"),
         direct_chats(known),
         format!("select count(*) from users u, restante_take_block_back({user}, u.id) where u.external_id = 'user-35'"),
@@ -306,8 +335,17 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         format!("select restante_ask_may_send({user}, '{chat}', null), restante_ask_may_send({user}, null, 'user-35')"),
         "select restante_remove_contact('one', 'user-35')".to_owned(),
         format!("select count(*) from restante_add_named_members('{chat}', {user}, array['user-36', 'user-' || random()], true, 5000)"),
-    ];
-    let last = [
+    ]
+}
+
+/// The calls of what follows: reads, ends, recalls, and what is removed.
+fn after_lanes(known: &Known) -> Vec<String> {
+    let Known { user, chat, messages: [one, two], .. } = known;
+    let recall = |message: &String| {
+        let sender = format!("select external_id from users where id = (select sender_id from messages where id = '{message}')");
+        format!("select restante_recall('{message}', ({sender}), null)")
+    };
+    vec![
         format!("select count(*) from restante_read(array[{user}]::bigint[], array['{chat}']::uuid[], array[20]::bigint[], 2000)"),
         format!("select count(*) from restante_read(array[{user}]::bigint[], array['{chat}']::uuid[], array[1000000]::bigint[], 2000)"),
         format!("select count(*) from delivery_trace('{one}')"),
@@ -331,14 +369,21 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
             "select count(*) from restante_accept(array['01000000-0000-7000-8000-000000000001']::uuid[], array['{chat}']::uuid[], array[{user}], \
              array['text'], array['x'], array[null], array[null]::timestamptz[])"
         ),
-    ];
+    ]
+}
+
+/// Calls each function of the schema that the service or an operator calls, once. The calls are rolled back, except those that have to
+/// be committed.
+async fn use_everything(connection: &mut PgConnection, known: &Known) {
     run(connection, "begin").await;
     for step in feeds(known) {
         run(connection, &step).await;
     }
     run(connection, "rollback").await;
     run(connection, "begin").await;
-    for step in first.into_iter().chain(lanes(known)).chain(last).chain(of_nodes(known)) {
+    for step in
+        before_lanes(known).into_iter().chain(lanes(known)).chain(after_lanes(known)).chain(of_erasing(known)).chain(of_nodes(known))
+    {
         run(connection, &step).await;
     }
     run(connection, "rollback").await;

@@ -140,7 +140,7 @@ async fn impatient(db: &Database, store: &Store, tasks: &TaskTracker, stop: &Can
         attempts_max: 5,
         held_timeout: IMPATIENT,
         connect_to: ConnectTo::new(db.options(), epoch),
-        rates: RateSettings { sends: 0, events: 0, direct_chats: 0, named_users: 0 },
+        rates: RateSettings::default(),
     };
     let metrics = Arc::new(Metrics::default());
     let notifier = Notifier::new(Hub::new(20), Bus::new(NodeId::generate()), Arc::clone(&metrics));

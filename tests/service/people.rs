@@ -1,8 +1,9 @@
-//! Policy between people: who may write to whom, and who learns what of whom. Two nodes, and no session looks for itself.
+//! Policy between people: who may write to whom, bring whom into a group, and learn what of whom. Two nodes, and no session looks for itself.
 
 mod blocks;
 mod contacts;
 mod function;
+mod invitations;
 mod quiet;
 mod table;
 

@@ -69,7 +69,7 @@ async fn a_group_is_there_only_where_a_chat_has_its_id() {
     assert!(matches!(made, Err(Error::Taken(_))), "{made:?}");
     assert!(!store.chat_is_there(ChatId(id)).await.unwrap());
     sqlx::query("delete from chat_heads where chat_id = $1").bind(id).execute(&pool).await.unwrap();
-    assert_eq!(store.create_group(ChatId(id), anna, None, &[]).await.unwrap(), Grouping::Made);
+    assert_eq!(store.create_group(ChatId(id), anna, None, &[]).await.unwrap(), Grouping::Made(Vec::new()));
     assert!(store.chat_is_there(ChatId(id)).await.unwrap());
     assert_eq!(store.create_group(ChatId(id), anna, None, &[]).await.unwrap(), Grouping::IsThere);
 }

@@ -1,5 +1,6 @@
 //! Tokens: the keys that they are verified with, from secrets, a file and a server, while those change or are away.
 
+mod by_command;
 mod revocations;
 mod scopes;
 mod servers;
@@ -21,6 +22,11 @@ pub async fn answer(node: &Node, token: &str) -> (u16, String) {
 pub async fn until_answered(node: &Node, token: &str, expected: u16) {
     let wait = async { while answer(node, token).await.0 != expected {} };
     tokio::time::timeout(crate::support::PATIENCE, wait).await.expect("the token is never answered so");
+}
+
+/// A time in an answer.
+fn instant(answer: &Value, name: &str) -> time::OffsetDateTime {
+    time::OffsetDateTime::parse(answer[name].as_str().unwrap(), &time::format_description::well_known::Rfc3339).unwrap()
 }
 
 fn signed_by(secret: &str, claims: &Value) -> String {

@@ -13,6 +13,12 @@ export interface About {
   websocket: string;
 }
 
+/** An account that was made. */
+export interface Account {
+  /** The name, by which its user is known. */
+  userId: string;
+}
+
 /** The data of `message:delivered`: exactly one of `messageId`, `messageIds` and `upTo`. */
 export interface AckData {
   /** The inbox of `upTo`; `chat` where it is missing. */
@@ -168,6 +174,12 @@ export interface ChatRemoved {
   leftSeq: number;
 }
 
+/** `chat:uninvited`: an invitation waits no more. It was accepted, declined or withdrawn, or has ended otherwise. */
+export interface ChatUninvited {
+  /** The group. */
+  chatId: string;
+}
+
 /** A chat as its member sees it. */
 export interface ChatWithMembers {
   chatId: string;
@@ -195,7 +207,7 @@ export interface ChatWithMembers {
 export type Class = "chat" | "alert" | "event";
 
 /** The reason for which something was refused. */
-export type Code = "bad_frame" | "unknown_event" | "invalid" | "not_authenticated" | "token_expired" | "token_revoked" | "keys_unavailable" | "authentication_timeout" | "other_user" | "forbidden" | "not_a_member" | "not_accepted" | "not_found" | "method_not_allowed" | "conflict" | "ack_ahead" | "too_many_members" | "too_late" | "turned_off" | "too_large" | "unsupported_encoding" | "upgrade_required" | "rate_limited" | "too_many_chats" | "too_many_sessions" | "displaced" | "no_acks" | "too_slow" | "busy" | "unavailable" | "policy_unavailable" | "restart" | "internal";
+export type Code = "bad_frame" | "unknown_event" | "invalid" | "not_authenticated" | "token_expired" | "token_revoked" | "bad_credentials" | "login_ended" | "keys_unavailable" | "authentication_timeout" | "other_user" | "forbidden" | "not_a_member" | "not_accepted" | "not_found" | "method_not_allowed" | "conflict" | "name_taken" | "ack_ahead" | "too_many_members" | "too_late" | "turned_off" | "too_large" | "unsupported_encoding" | "upgrade_required" | "rate_limited" | "too_many_chats" | "too_many_sessions" | "displaced" | "no_acks" | "too_slow" | "busy" | "unavailable" | "policy_unavailable" | "restart" | "internal";
 
 /** A user in a list of contacts. */
 export interface Contact {
@@ -396,6 +408,37 @@ export interface EchoData {
   unreadable?: true;
 }
 
+/** Logins that have ended. */
+export interface EndedLogins {
+  /** The number of them. */
+  ended: number;
+}
+
+/** A user that is to be erased. */
+export interface EraseData {
+  /** The treatment of what it has said: it stays, or its messages are recalled and its events emptied. */
+  content: "keep" | "empty";
+  /** The user. */
+  userId: string;
+}
+
+/** The treatment of what the user has said. */
+export type ErasedContentWord = "keep" | "empty";
+
+/** An erasure, and how far it is. */
+export interface ErasureData {
+  /** The time at which it was asked for, the last time. */
+  askedAt: string;
+  /** The treatment of what it has said. */
+  content: ErasedContentWord;
+  /** The time at which all was done. Null: it is under way. */
+  doneAt: string | null;
+  /** Messages and events that were emptied so far. */
+  emptied: number;
+  /** The user. */
+  userId: string;
+}
+
 /** The body of a refusal. */
 export interface ErrorBody {
   error: Fault;
@@ -587,6 +630,117 @@ export type Inbox = {
 /** An item of an inbox of the class chat. */
 export type InboxItem = ReceiveData | Recalled;
 
+/** `chat:invited`: the user is invited to a group. The same is an entry of the list. */
+export interface Invitation {
+  /** The admin that has invited the user. */
+  by: string;
+  /** The group. */
+  chatId: string;
+  /** The end of the invitation. */
+  expiresAt: string;
+  /** Since when. */
+  invitedAt: string;
+  /** Its name. */
+  name: string | null;
+  /** The address of its picture. */
+  profilePicture: string | null;
+  /** Its title. */
+  title: string | null;
+}
+
+/** `invitation:list:ok`: a part of the invitations that wait for the caller. */
+export interface InvitationListOk {
+  /** The invitations, in the order of their chats. */
+  invitations: Invitation[];
+  /** To be passed as `after` for those that follow; null: these were the last. */
+  next: string | null;
+}
+
+/** `invitation:ok`: an invitation is answered. */
+export interface InvitationOk {
+  /** The group. */
+  chatId: string;
+  /** As a member the caller gets messages above this number. */
+  joinedSeq?: number;
+  /** The caller's state in it. */
+  state: InvitationState;
+}
+
+/** The data of `invitation:list`. */
+export interface InvitationPageData {
+  /** Behind the invitation to this chat. */
+  after?: string | null;
+  /** The largest number of invitations. */
+  limit?: number | null;
+}
+
+/** The state of somebody who was invited. */
+export type InvitationState = "member" | "declined";
+
+/** A part of the users who are invited to a group. */
+export interface InvitedList {
+  /** The users. */
+  invited: InvitedUser[];
+  /** To be passed as `after` for those that follow; null: these were the last. */
+  next: string | null;
+}
+
+/** A user who is invited to a group. */
+export interface InvitedUser {
+  /** The admin that has invited it. */
+  by: string;
+  /** The end of the invitation. */
+  expiresAt: string;
+  /** Since when. */
+  invitedAt: string;
+  /** Its name. */
+  name: string | null;
+  /** The address of its picture. */
+  profilePicture: string | null;
+  /** The user. */
+  userId: string;
+}
+
+/** A user whose limits are to be raised. */
+export interface LimitData {
+  /** All rates of the user are multiplied by it; 1: they are those of others. */
+  factor: number;
+  /** The user. */
+  userId: string;
+}
+
+/** The limits of a user as they were set. */
+export interface LimitSetData {
+  /** All rates of the user are multiplied by it. */
+  factor: number;
+  userId: string;
+}
+
+/** An answer without anything to say. */
+export type LoggedOut = Record<string, never>;
+
+/** The name and the password of an account. */
+export interface LoginData {
+  /** The password. */
+  password: string;
+  /** The name. */
+  userId: string;
+}
+
+/** The tokens of a login. */
+export interface LoginTokens {
+  /** The token to come with. */
+  accessToken: string;
+  /** From then on it is worth nothing. */
+  expiresAt: string;
+  /** From then on it is worth nothing. */
+  refreshExpiresAt: string;
+  /** The token with which the login goes on. It is good once. */
+  refreshToken: string;
+  /** The user. */
+  userId: string;
+}
+
 /** A member as others see it. */
 export interface Member {
   deliveredSeq: number;
@@ -603,6 +757,8 @@ export interface MembersAdded {
   /** Those who were members already are not among them. */
   added: string[];
   chatId: string;
+  /** Those who are no contacts of the caller, where only contacts write to one another: they are invited now, and no members before they accept. Nobody: it is missing. */
+  invited?: string[];
   /** They get messages above this number. */
   joinedSeq: number;
 }
@@ -614,6 +770,8 @@ export interface MembersRemoved {
   leftSeq: number;
   /** Those who were no members are not among them. */
   removed: string[];
+  /** Those who were invited, and are no more. Nobody: it is missing. */
+  withdrawn?: string[];
 }
 
 /** The operation for a member that is merged. */
@@ -688,6 +846,14 @@ export interface NodeState {
 
 /** A number, or a text. */
 export type NumberOrDigits = number | string;
+
+/** A change of a password. */
+export interface PasswordData {
+  /** The one from now on. */
+  newPassword: string;
+  /** The password until now. */
+  password: string;
+}
 
 /** The answer to `user:reconnected`. */
 export interface Pending {
@@ -836,6 +1002,21 @@ export interface Published {
   duplicate: boolean;
   /** Its id. */
   eventId: string;
+}
+
+/** A user whose limits are raised. */
+export interface RaisedLimitData {
+  /** All rates of the user are multiplied by it. */
+  factor: number;
+  /** The time at which it was set. */
+  setAt: string;
+  userId: string;
+}
+
+export interface RaisedLimitList {
+  limits: RaisedLimitData[];
+  /** To be passed as `after`; null at the end. */
+  next: string | null;
 }
 
 /** `message:read`: a recipient has read a message. */
@@ -1019,6 +1200,22 @@ export interface RecipientStatus {
   /** Its status. */
   status: Status;
   /** The recipient. */
+  userId: string;
+}
+
+/** A refresh token. */
+export interface RefreshData {
+  /** The refresh token that came last. */
+  refreshToken: string;
+}
+
+/** An account that is to be made. */
+export interface RegisterData {
+  /** The name that is shown. */
+  name?: string | null;
+  /** The password. How long it must be is set by the operator. */
+  password: string;
+  /** The name, by which its user is known. Capital letters are taken as small ones. */
   userId: string;
 }
 
@@ -1407,8 +1604,10 @@ export interface ServiceEvents {
   "block:list:ok": BlockListOk;
   "block:ok": BlockOk;
   "chat:added": ChatAdded;
+  "chat:invited": Invitation;
   "chat:read": ChatRead;
   "chat:removed": ChatRemoved;
+  "chat:uninvited": ChatUninvited;
   "contact:accepted": ContactAccepted;
   "contact:list:ok": ContactListOk;
   "contact:ok": ContactOk;
@@ -1418,6 +1617,8 @@ export interface ServiceEvents {
   "event:batch": EventBatchData;
   "event:published": Published;
   "event:receive": EventData;
+  "invitation:list:ok": InvitationListOk;
+  "invitation:ok": InvitationOk;
   "message:batch": BatchData;
   "message:delivered:ok": DeliveredOk;
   "message:read:ok": ReadOk;
@@ -1451,6 +1652,9 @@ export interface ClientEvents {
   "contact:remove": UserRefData;
   "contact:request": UserRefData;
   "event:publish": PublishData;
+  "invitation:accept": ChatRefData;
+  "invitation:decline": ChatRefData;
+  "invitation:list": InvitationPageData;
   "message:delivered": AckData;
   "message:read": ReadData;
   "message:recall": MessageRefData;

@@ -16,14 +16,18 @@ mod backoff;
 mod data_keys;
 mod dead_letters;
 mod endpoint;
+mod erasures;
 mod events;
 #[cfg(test)]
 mod fake;
 mod happening;
 mod hint;
 mod http;
+mod limits;
 mod payloads;
+mod people;
 mod reconnecting;
+mod revocations;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -36,13 +40,16 @@ pub use backoff::{Backoff, Gone, close_code};
 pub use data_keys::{DataKey, DataKeys};
 pub use dead_letters::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery};
 pub use endpoint::{AckStyle, Door, Options};
+pub use erasures::Erasure;
 pub use events::{Event, Frame, encode, is_retryable};
 pub use happening::{ConnectError, Destination, Happening, NewMessage, RequestError};
 pub use http::{Chat, Http, HttpError, Other, RecipientStatus};
+pub use limits::{RaisedLimit, RaisedLimitPage, RaisedLimitQuery};
 pub use payloads::{
     Answer, ChatChange, ChatRead, Drained, Envelope, ErrorReport, FeedEvent, Gap, NoticePlace, Presence, Published, ReadUpTo, Ready,
     Recalled, Sender, Sent, StatusException, StatusKind, StatusUpdate, Typing,
 };
 pub use reconnecting::Client;
+pub use revocations::{NewRevocation, Revocation, RevocationPage, RevocationQuery};
 pub use statistics::{EventFigures, Figures, Percentiles, Statistics, StatisticsQuery};
 pub use wire::{Wire, WireError};

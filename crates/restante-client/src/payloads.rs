@@ -245,6 +245,9 @@ pub struct StatusUpdate {
     /// The recipient. A receipt of a large group has counts instead.
     #[serde(default)]
     pub user_id: Option<ExternalId>,
+    /// The reason, where they failed or expired.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Messages below the mark that have another status.
     #[serde(default)]
     pub except: Vec<StatusException>,

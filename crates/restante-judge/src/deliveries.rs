@@ -80,8 +80,8 @@ fn contents(index: &Index<'_>, trace: &Trace<'_>, delivery: &Delivery<'_>, findi
     if stored.sender == *user || !index.was_member(stored.chat, user, stored.seq) {
         findings.add(Rule::NotTheirs, || format!("{client} received number {seq} of chat {chat} from {sender}"));
     }
-    // Of a message that was recalled only its sender has the text.
-    let text = if stored.is_recalled { index.contents.get(message).copied() } else { Some(stored.content.as_str()) };
+    // Of a message that was recalled, or is sealed, only its sender has the text.
+    let text = if stored.is_recalled || stored.is_sealed { index.contents.get(message).copied() } else { Some(stored.content.as_str()) };
     let is_same = (stored.chat, stored.seq, row.class) == (*chat, *seq, *class) && *stored.sender == **sender && text == Some(content);
     // A requeue moves the row to a higher number of its inbox.
     let is_there = row.seq.is_none_or(|seq| seq == *inbox_seq || (index.is_requeued(*message, user) && *inbox_seq < seq));

@@ -56,9 +56,11 @@ fn contents(board: &Board<'_, '_>, trace: &Trace<'_>, delivery: &Delivery<'_>, f
     };
     let stream = board.feeds.streams.get(&stored.stream);
     let place = stream.filter(|stream| stream.feed != super::snapshot::feeds::LISTED).map(|stream| (stream.feed, stored.seq));
+    // Of an event that is sealed only its publisher has the data.
+    let published = board.published.get(event).filter(|_| stored.is_sealed).map(|(_, publication, _)| &*publication.data);
     let is_same = place == feed.zip(*feed_seq)
         && stream.is_some_and(|stream| stream.class == *class)
-        && (stored.merges || is_same_json(&stored.data, data));
+        && (stored.merges || is_same_json(published.unwrap_or(&stored.data), data));
     // A requeue moves the row to a higher number of its inbox.
     let is_there = row.seq.is_none_or(|seq| seq == *inbox_seq || (board.index.is_requeued(*event, user) && *inbox_seq < seq));
     if !is_same || !is_there || row.class != *class {

@@ -66,6 +66,14 @@ rules! {
     RecallLost "recall-lost" "A recall that was answered stands, and each answer to it has the same time; what nobody recalled is not recalled.";
     Reshown "reshown" "A message that was recalled reaches nobody on a connection that began after the answer, or after the connection was told.";
     Notice "notice" "Who has a message that was recalled has one notice behind it, which comes; nobody else has one.";
+    Blocked "blocked" "Of two users of whom one blocks the other no direct message is accepted, and what waited from the one who is blocked ended with the block and reaches nobody later.";
+    BlockTold "block-told" "Nobody is told of being blocked: no status gives that reason, and only who has blocked hears of such gaps.";
+    Stranger "stranger" "Where only contacts may write to one another, no direct message between two that are none is accepted.";
+    RefusedUnblocked "refused-unblocked" "A direct message is refused only where one of the two may block the other, or they may be no contacts and have to be; never one that was confirmed before.";
+    Revoked "revoked" "Where a revocation was answered, its tokens open no session and are served nothing once the stated time is over.";
+    TokenRefused "token-refused" "A token that nobody revoked is not refused.";
+    Unreadable "unreadable" "Nothing comes without its content because it cannot be decrypted, and every row names a data key that is there.";
+    Plain "plain" "Where encryption is on no message or event stands as plain text at the end.";
     Lie "lie" "A sender is told only the truth: nothing before the recipient has done it, and nothing that the end contradicts.";
     Backward "backward" "After one end a sender is told no other end, and after read by name it is not told delivered on the same connection.";
     Untold "untold" "A sender that is connected at the end knows the status of each of its messages.";

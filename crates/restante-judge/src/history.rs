@@ -127,6 +127,26 @@ pub enum Event {
     MuteAsked { ask: u64, types: Vec<String> },
     /// The answer to that. What is not done may be done later all the same.
     MuteAnswered { ask: u64, is_done: bool, answer: String },
+    /// The client, or an application in SQL, asks that this user blocks another one, or blocks it no more.
+    BlockAsked { ask: u64, user: String, other: String, blocks: bool },
+    /// The answer to that. What is not done may be done later all the same.
+    BlockAnswered { ask: u64, is_done: bool, answer: String },
+    /// The client, or an application in SQL, asks that this user wants another one as a contact, or is none of it any more.
+    ContactAsked { ask: u64, user: String, other: String, wants: bool },
+    /// The answer to that. What is not done may be done later all the same.
+    ContactAnswered { ask: u64, is_done: bool, answer: String },
+    /// The service gave a reason for the end of a message of the client's.
+    ToldWhy { chat: Uuid, reason: String },
+    /// The token that the client presents: its `jti`, and its `iat` in seconds since 1970. It follows `Connecting`.
+    Presenting { token: String, issued_at: i64 },
+    /// The service refused the token of the connection, at the connect or later.
+    TokenRefused,
+    /// An operator asks to revoke tokens.
+    RevokeAsked { ask: u64, revoked: Revoked },
+    /// The answer to that, with the time of the revocation in milliseconds since 1970. What is not done may be done later all the same.
+    RevokeAnswered { ask: u64, revoked_at_ms: Option<i64>, answer: String },
+    /// A message or an event came without its content, because the service cannot decrypt it.
+    Unreadable { id: Uuid, class: Class },
     /// The client asked over HTTP to change who is in a group; `answer` says what came of it.
     Membership { chat: Uuid, user: String, change: Change, answer: String },
     /// The service said something that it must not say to a client that keeps the protocol.
@@ -141,6 +161,18 @@ pub enum Change {
     Join,
     /// The user left.
     Leave,
+}
+
+/// The tokens that a revocation is about. Those of a user or of a device were issued before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Revoked {
+    /// All of a user.
+    User(String),
+    /// Those of a user, in the hands of one device.
+    Device(String, String),
+    /// The one with this id.
+    Token(String),
 }
 
 /// An event as its publisher put it on the wire.
@@ -239,6 +271,16 @@ impl Recorder {
             let _ = serde_json::to_writer(&mut *file, &record).map(|()| file.write_all(b"\n"));
         }
         self.history.records.push(record);
+    }
+
+    /// The number of records so far.
+    pub const fn records(&self) -> usize {
+        self.history.records.len()
+    }
+
+    /// Takes the records out. The history goes on without them.
+    pub fn take(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.history.records)
     }
 
     /// The client's name.

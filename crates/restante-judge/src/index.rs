@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Evidence;
 use super::history::{Class, Event, Status};
+use super::policies::Policies;
 use super::snapshot::{MemberInterval, Message, Row, Snapshot};
 use super::trace::Trace;
 
@@ -25,6 +26,8 @@ pub(super) struct Index<'a> {
     pub(super) contents: HashMap<Uuid, &'a str>,
     /// When a user first tried to send a message, in milliseconds of the run.
     pub(super) first_sent: HashMap<(Uuid, &'a str), u64>,
+    /// The rules of who may write to whom, as far as the histories say.
+    pub(super) policies: Policies<'a>,
     rows: HashMap<(Uuid, &'a str), &'a Row>,
     purged_rows: HashMap<(Uuid, &'a str), i64>,
     intervals: HashMap<(Uuid, &'a str), Vec<&'a MemberInterval>>,
@@ -43,6 +46,7 @@ impl<'a> Index<'a> {
             people: HashMap::new(),
             contents: HashMap::new(),
             first_sent: HashMap::new(),
+            policies: Policies::of(evidence),
             rows: rows.iter().map(|row| ((row.message, row.user.as_str()), row)).collect(),
             purged_rows: members.iter().map(|member| ((member.chat, member.user.as_str()), member.purged)).collect(),
             intervals: HashMap::new(),

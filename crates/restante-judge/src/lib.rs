@@ -4,8 +4,10 @@
 //! [`history`] is what a client writes down, [`snapshot`] is the database at the end. `rows` judges the rows by themselves,
 //! `sends` holds them against what was sent, `deliveries` against what was received, and `receipts` against what senders
 //! were told. `feeds` and `event_deliveries` do the same for events, `merges` and `mutes` look at what of these is merged and muted, and
-//! `recalls` at messages that were recalled. [`findings`] lists the rules.
+//! `recalls` at messages that were recalled. `blocks` and `revocations` judge what a user and an operator have closed (`policies`), `sealing`
+//! what is encrypted. [`findings`] lists the rules.
 
+mod blocks;
 mod deliveries;
 mod event_deliveries;
 mod feeds;
@@ -14,9 +16,12 @@ pub mod history;
 mod index;
 mod merges;
 mod mutes;
+mod policies;
 mod recalls;
 mod receipts;
+mod revocations;
 mod rows;
+mod sealing;
 mod sends;
 pub mod snapshot;
 #[cfg(test)]
@@ -49,6 +54,12 @@ pub struct Evidence {
     pub recalled: HashSet<Uuid>,
     /// Messages that an operator put back, with the recipient.
     pub requeued: HashSet<(Uuid, String)>,
+    /// The acts of operators and applications beside the clients: their blocks and revocations.
+    pub acts: Vec<Record>,
+    /// Only contacts may write to one another.
+    pub contacts_only: bool,
+    /// Milliseconds after the answer to a revocation from which on its tokens are worth nothing anywhere.
+    pub revocation_max_ms: u64,
     /// Attempts after which the service may give a message up.
     pub attempts_max: u16,
     /// Milliseconds after which an envelope that was not acked may come again.
@@ -66,6 +77,9 @@ pub fn judge(evidence: &Evidence) -> Findings {
     deliveries::judge(&index, &mut findings);
     receipts::judge(&index, &mut findings);
     recalls::judge(&index, &mut findings);
+    blocks::judge(&index, &mut findings);
+    revocations::judge(evidence, &mut findings);
+    sealing::judge(evidence, &mut findings);
     let board = feeds::Board::of(&index);
     feeds::judge(&board, &mut findings);
     event_deliveries::judge(&board, &mut findings);

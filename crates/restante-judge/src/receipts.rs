@@ -151,8 +151,21 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
+    /// A time before which the row cannot have got its status, in milliseconds of the run.
+    fn moved_after(&self, row: &Row, message: &Message) -> u64 {
+        let sent = || self.index.first_sent.get(&(row.message, message.sender.as_str())).copied();
+        let asked = match row.status {
+            Status::Delivered | Status::Read => self.index.asked_at(row.message, message, &row.user, row.status),
+            Status::Sent | Status::Failed | Status::Expired => None,
+        };
+        asked.or_else(sent).unwrap_or_default()
+    }
+
     fn must_be_told(&self, row: &Row, message: &Message) -> bool {
         let (index, history) = (self.index, self.history);
+        if index.policies.may_hide(row.message, &history.user, &row.user, self.moved_after(row, message)) {
+            return false;
+        }
         let is_member = |user: &str| {
             let member = self.members.get(&(message.chat, user));
             member.is_some_and(|member| member.left.is_none() && message.seq > member.joined)

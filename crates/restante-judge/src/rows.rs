@@ -131,6 +131,7 @@ fn end(index: &Index<'_>, row: &Row, message: &Message, findings: &mut Findings)
             findings.add(Rule::EndedWithoutCause, || format!("{} ended as left, and its user never left", name(row, message)));
         }
         Status::Expired if reason == "recalled" && message.is_recalled => {}
+        Status::Expired if reason == "undelivered" && index.policies.may_have_ended(*id, &message.sender, user) => {}
         Status::Expired if reason != "left" && !message.is_over => {
             findings.add(Rule::EndedWithoutCause, || format!("{} expired ({reason}) before its time", name(row, message)));
         }

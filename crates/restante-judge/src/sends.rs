@@ -25,7 +25,7 @@ pub(super) fn judge(index: &Index<'_>, findings: &mut Findings) {
     }
     for (id, message) in &index.evidence.snapshot.messages {
         let is_it = |sent: &Sent<'_>| {
-            let is_text = message.is_recalled || sent.content == message.content;
+            let is_text = message.is_recalled || message.is_sealed || sent.content == message.content;
             sent.user == message.sender && is_text && sent.chat.is_none_or(|chat| chat == message.chat)
         };
         if !sent.get(id).is_some_and(is_it) {

@@ -29,6 +29,8 @@ pub struct Message {
     pub is_over: bool,
     /// True when its sender recalled it. Its text is gone then.
     pub is_recalled: bool,
+    /// True when it is encrypted: the database does not have its text.
+    pub is_sealed: bool,
 }
 
 /// The notice of a recall for one recipient.
@@ -131,6 +133,10 @@ pub struct Snapshot {
     pub intervals: Vec<MemberInterval>,
     /// Feeds, their events, and their rows, which are not among the others.
     pub feeds: Feeds,
+    /// Messages and events under a data key that the database does not have.
+    pub keyless: Vec<Uuid>,
+    /// Messages and events that stand as plain text although encryption is on.
+    pub in_plain: Vec<Uuid>,
     /// Sentences about tables that do not agree with one another.
     pub inconsistencies: Vec<String>,
 }

@@ -7,6 +7,11 @@ use uuid::Uuid;
 
 use super::history::{Class, Event, History};
 
+/// The numbers that one gap may name. A run has fewer.
+const NUMBERS_IN_A_GAP_MAX: i64 = 1_000_000;
+/// The holes of a stream that are told.
+const HOLES_MAX: usize = 1_000;
+
 /// A sequence of envelopes that has an order: a device, or `None` for the client without one.
 pub(super) type Stream = Option<String>;
 
@@ -162,11 +167,11 @@ impl StreamState {
         claimed
     }
 
-    /// Numbers below the highest that never came and were not named.
+    /// Numbers below the highest that never came and were not named: the first thousand.
     pub(super) fn holes(&self) -> Vec<i64> {
         let (Some(first), Some(last)) = (self.numbers.first(), self.numbers.last()) else { return Vec::new() };
         let from = self.settled_at_first.map_or(*first, |settled| (settled + 1).min(*first));
-        (from..*last).filter(|number| !self.numbers.contains(number)).collect()
+        (from..*last).filter(|number| !self.numbers.contains(number)).take(HOLES_MAX).collect()
     }
 }
 
@@ -242,6 +247,8 @@ impl<'a> Trace<'a> {
 
     /// Numbers were named that will never come. The service knows that the client has heard it once a later ack has arrived.
     fn named(&mut self, connection: u32, from: i64, to: i64) {
+        // A service that names more in one gap has named the rest to nobody.
+        let to = to.min(from.saturating_add(NUMBERS_IN_A_GAP_MAX));
         self.stream_of(connection).numbers.extend(from..=to);
         self.connections.entry(connection).or_default().gaps.push((from, to));
     }
@@ -319,6 +326,11 @@ impl<'a> Trace<'a> {
     /// The record with which a connection began.
     pub(super) fn began(&self, connection: u32) -> usize {
         self.connections.get(&connection).map_or(0, |connection| connection.began)
+    }
+
+    /// The records that first confirmed an ack of the message, one a stream.
+    pub(super) fn confirmations(&self, message: Uuid) -> impl Iterator<Item = usize> {
+        self.streams.values().filter_map(move |state| state.confirmed.get(&message).copied())
     }
 
     /// Tells whether the client had read that far, confirmed, before this connection began.

@@ -1,11 +1,12 @@
 //! Tokens for the users that a run makes up, signed with the secret of the service that was started for it. Written against
-//! the protocol's description: HS256 over `sub`, `iat` and `exp`, and `scope` where the user may publish to everything.
+//! the protocol's description: HS256 over `sub`, `jti`, `iat` and `exp`, and `scope` where the token allows more than a person may.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
+use uuid::Uuid;
 
 /// Longer than any run.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -14,9 +15,21 @@ const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Clone)]
 pub struct Signer(EncodingKey);
 
+/// A token, and what it says of itself.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The token.
+    pub text: String,
+    /// Its `jti`.
+    pub id: String,
+    /// Its `iat`, in seconds since 1970.
+    pub issued_at: i64,
+}
+
 #[derive(Serialize)]
 struct Claims<'a> {
     sub: &'a str,
+    jti: &'a str,
     iat: u64,
     exp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,15 +47,18 @@ impl Signer {
         self.scoped(user, None)
     }
 
-    /// The same, and the user may publish events to everything.
-    pub fn publisher(&self, user: &str) -> anyhow::Result<String> {
-        self.scoped(user, Some("events:write"))
+    /// The same with this scope.
+    pub fn scoped(&self, user: &str, scope: Option<&'static str>) -> anyhow::Result<String> {
+        Ok(self.issue(user, scope)?.text)
     }
 
-    fn scoped(&self, user: &str, scope: Option<&'static str>) -> anyhow::Result<String> {
+    /// The same, with what the token says of itself. Its `iat` is the next whole second: no revocation of before concerns it.
+    pub fn issue(&self, user: &str, scope: Option<&'static str>) -> anyhow::Result<Issued> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-        let claims = Claims { sub: user, iat: now.as_secs(), exp: (now + TTL).as_secs(), scope };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.0).context("a token cannot be signed")
+        let (id, iat) = (Uuid::new_v4().to_string(), now.as_secs() + 1);
+        let claims = Claims { sub: user, jti: &id, iat, exp: (now + TTL).as_secs(), scope };
+        let text = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.0).context("a token cannot be signed")?;
+        Ok(Issued { text, id, issued_at: i64::try_from(iat)? })
     }
 }
 

@@ -7,11 +7,13 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
     ("select, insert, delete", &["bus_keys"]),
     (
         "select, insert, update",
-        &["chat_heads", "chat_members", "chats", "device_cursors", "encryption", "feeds", "inboxes", "jobs", "marks", "users"],
+        &["chat_heads", "chat_members", "chats", "device_cursors", "encryption", "erasures", "feeds", "inboxes", "jobs", "marks", "users"],
     ),
     (
         "select, insert, update, delete",
         &[
+            "account_logins",
+            "accounts",
             "blocks",
             "closed_chats",
             "contacts",
@@ -26,6 +28,7 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
             "feed_publishers",
             "followers",
             "inbox_gaps",
+            "invitations",
             "last_seen",
             "living_events",
             "marks_behind",
@@ -41,6 +44,7 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
             "revocations",
             "statistics",
             "statistics_journal",
+            "user_limits",
         ],
     ),
     // Its owner says as whom an application may send; views are for analysts.

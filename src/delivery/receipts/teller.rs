@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::PendingReceipt;
 use crate::domain::{ChatId, ChatSeq, MessageId, Receipt, Status, UserId};
-use crate::notifier::Notifier;
+use crate::notifier::{ChangedChat, Notifier};
 use crate::store::{self, ReceiptCountsRequest, RecountedChat, Store};
 use crate::telemetry::Metrics;
 
@@ -49,7 +49,7 @@ pub(super) struct Teller {
     store: Store,
     notifier: Notifier,
     metrics: Arc<Metrics>,
-    changes: broadcast::Receiver<Option<ChatId>>,
+    changes: broadcast::Receiver<ChangedChat>,
     /// The form of a chat's receipts, and the time at which it was read.
     forms: LruCache<ChatId, (Form, Instant)>,
     /// Per chat and sender: the newest message that moved; none: its newest message is to be counted.
@@ -81,7 +81,7 @@ impl Teller {
                     self.learn_forms(&received).await;
                     received.drain(..).for_each(|item| self.tell(item));
                 }
-                change = self.changes.recv() => self.take_change(change.ok().flatten()),
+                change = self.changes.recv() => self.take_change(change.unwrap_or(ChangedChat::Any)),
                 _ = due.tick(), if has_work => self.report().await,
             }
             self.metrics.chat_sizes_known.set(gauge(self.forms.len()));
@@ -93,18 +93,25 @@ impl Teller {
         loop {
             match self.changes.try_recv() {
                 Ok(change) => self.take_change(change),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => self.take_change(None),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => self.take_change(ChangedChat::Any),
                 Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => return,
             }
         }
     }
 
-    /// The members of this chat have changed; none: those of any chat may have.
-    fn take_change(&mut self, chat: Option<ChatId>) {
-        let Some(chat) = chat else { return self.forms.clear() };
-        self.forms.remove(&chat);
-        if self.changed.len() < CHANGED_MAX {
-            self.changed.insert(chat);
+    /// The form of a chat is read anew. Anybody may notify that a chat is closed, so that brings about nothing else.
+    fn take_change(&mut self, change: ChangedChat) {
+        match change {
+            ChangedChat::Any => self.forms.clear(),
+            ChangedChat::Closing(chat) => {
+                self.forms.remove(&chat);
+            }
+            ChangedChat::Members(chat) => {
+                self.forms.remove(&chat);
+                if self.changed.len() < CHANGED_MAX {
+                    self.changed.insert(chat);
+                }
+            }
         }
     }
 

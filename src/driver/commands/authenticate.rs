@@ -2,12 +2,13 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::auth::{Act, AuthError, Identity};
+use crate::auth::{AuthError, Identity};
 use crate::driver::opening::is_revoked;
 use crate::driver::{Context, Driver, Outgoing, instant_of};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault};
+use crate::service::{Act, Relation, Role, may};
 
 /// The identity of a token that a session may live on. Waits for the key of the token where that may be new, at most 5 s.
 ///
@@ -20,7 +21,7 @@ pub async fn verify(context: &Context, token: &SecretString) -> Result<Identity,
 /// A session gets what waits for its user, and acks it.
 fn for_session(judged: Result<Identity, AuthError>) -> Result<Identity, Fault> {
     let identity = judged?;
-    identity.scope.check(Act::Person)?;
+    may(Role::of(&identity.scope), Act::Connect, Relation::Unknown)?;
     Ok(identity)
 }
 
@@ -39,7 +40,7 @@ pub(super) fn authenticate<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option
 pub(in crate::driver) fn renew<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<&FrameId>, judged: Result<Identity, Fault>) {
     match judged {
         Ok(identity) if identity.external == driver.client.profile.external => {
-            driver.client.publish_right = identity.scope.publish_right();
+            driver.client.role = Role::of(&identity.scope);
             driver.client.token.replace(identity.held());
             if is_revoked(&driver.context, &driver.client) {
                 return driver.close(Code::TokenRevoked);

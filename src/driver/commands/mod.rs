@@ -1,6 +1,7 @@
 //! The commands of a client, one file for each. A command changes the session, or asks the service and answers later.
 
 pub(super) mod ack;
+mod acts;
 pub(super) mod authenticate;
 mod people;
 mod presence;
@@ -18,14 +19,17 @@ use super::{Driver, Outgoing};
 use crate::protocol::client::{ClientEvent, Frame};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::publish::PublishRight;
-use crate::service::points_of_bytes;
+use crate::service::{Relation, may, points_of_bytes};
 
 /// A byte of a message costs this part of a byte of anything else.
 const SENT_BYTES: usize = 16;
 
-/// Executes the command of a frame.
+/// Executes the command of a frame, as far as the newest token allows it.
 pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
     let Frame { id, event } = frame;
+    if let Err(refusal) = may(driver.client.role, acts::of(&event), Relation::Unknown) {
+        return driver.refuse(id.as_ref(), refusal.into());
+    }
     match event {
         ClientEvent::Send(request) => send::send(driver, id, request),
         ClientEvent::Publish(request) => publish::publish(driver, id, *request),
@@ -47,9 +51,9 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
 /// emitted. A message costs by the rate of messages, and little here.
 pub fn apply_counted<O: Outgoing>(driver: &mut Driver<O>, frame: Frame, bytes: usize) -> u32 {
     let points = match &frame.event {
-        ClientEvent::Send(_) if driver.context.service.pace().is_zero() => 0,
+        ClientEvent::Send(_) if driver.context.service.pace(driver.client.user()).is_zero() => 0,
         // An application that publishes for all its users asks for more than one of them.
-        ClientEvent::Publish(_) if driver.client.publish_right == PublishRight::Anywhere => 0,
+        ClientEvent::Publish(_) if driver.client.role.publish_right() == PublishRight::Anywhere => 0,
         ClientEvent::Send(_) | ClientEvent::Publish(_) => points_of_bytes(bytes / SENT_BYTES),
         ClientEvent::Skip(_)
         | ClientEvent::Delivered(_)

@@ -1,4 +1,4 @@
-//! The commands of contacts and blocks.
+//! The commands of contacts, blocks and invitations.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use crate::driver::{Driver, Outgoing};
 use crate::protocol::Fault;
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
+use crate::protocol::invitations::{InvitationCommand, InvitationOk, InvitationStateWord};
 use crate::protocol::people::{BlockOk, ContactOk, PeopleAnswer, PeopleCommand};
 use crate::service::{Refusal, Service};
 
@@ -38,5 +39,20 @@ async fn execute(service: &Service, caller: &Profile, session: SessionId, comman
             Ok(PeopleAnswer::Block(BlockOk { user_id: user, is_blocked: false }))
         }
         PeopleCommand::Blocks(page) => Ok(PeopleAnswer::Blocks(service.blocks(caller, page.after.as_ref(), page.limit).await?.into())),
+        PeopleCommand::Invitation(command) => answer_invitation(service, caller, command).await,
+    }
+}
+
+async fn answer_invitation(service: &Service, caller: &Profile, command: InvitationCommand) -> Result<PeopleAnswer, Refusal> {
+    match command {
+        InvitationCommand::Accept(chat_id) => {
+            let joined_seq = Some(service.accept_invitation(caller, chat_id).await?);
+            Ok(PeopleAnswer::Invitation(InvitationOk { chat_id, state: InvitationStateWord::Member, joined_seq }))
+        }
+        InvitationCommand::Decline(chat_id) => {
+            service.decline_invitation(caller, chat_id).await?;
+            Ok(PeopleAnswer::Invitation(InvitationOk { chat_id, state: InvitationStateWord::Declined, joined_seq: None }))
+        }
+        InvitationCommand::List(page) => Ok(PeopleAnswer::Invitations(service.invitations(caller, page.after, page.limit).await?.into())),
     }
 }

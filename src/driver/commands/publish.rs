@@ -12,7 +12,7 @@ use crate::service::{Publication, Publisher};
 
 /// Publishes an event. `event:published` follows once it is stored.
 pub(super) fn publish<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<FrameId>, request: PublishRequest) {
-    let publisher = Publisher { profile: Arc::clone(&driver.client.profile), right: driver.client.publish_right };
+    let publisher = Publisher { profile: Arc::clone(&driver.client.profile), role: driver.client.role };
     // Queued here, in the order of the frames.
     let published = driver.context.service.publish(&publisher, vec![request]);
     driver.answer(reply_to, async move { (told(published.await.pop()), None) });

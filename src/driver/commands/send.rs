@@ -11,9 +11,9 @@ use crate::domain::{ChatId, Clock, ExternalId, UserId};
 use crate::driver::operations::SendResult;
 use crate::driver::send_order::{Gate, PendingSend, Step};
 use crate::driver::{Context, Driver, OperationResult, Outgoing};
-use crate::protocol::Fault;
 use crate::protocol::client::{FrameId, SendRequest};
 use crate::protocol::event::ServerEvent;
+use crate::protocol::{Code, Fault};
 use crate::service::Service;
 use crate::store::DirectChat;
 
@@ -36,7 +36,7 @@ impl Gate for Rate<'_> {
     }
 
     fn pace(&self) -> Duration {
-        self.service.pace()
+        self.service.pace(self.user)
     }
 
     fn known(&self, name: &ExternalId) -> Option<ChatId> {
@@ -101,6 +101,9 @@ fn perform<O: Outgoing>(driver: &mut Driver<O>, steps: Vec<Step>) {
             }
             Step::Refuse(id, fault) => {
                 driver.context.metrics.refused(fault.code);
+                if fault.code == Code::RateLimited && fault.behind.is_none() {
+                    driver.context.service.refused_over_rate();
+                }
                 driver.refuse(id.as_ref(), fault);
             }
         }

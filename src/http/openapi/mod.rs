@@ -1,8 +1,9 @@
 //! The description of everything under HTTP in OpenAPI 3.1: `docs/openapi.json`, and `/openapi.json` of a node.
 //!
 //! Shapes come from the types that handlers read and write; which route takes and answers what stands here, and tests hold it against the
-//! routes and against real answers. In reading order: `operation`, then the operations: `people` and `feeds` (what users do), `operators`.
+//! routes and against real answers. In reading order: `operation`, then the operations: `people`, `feeds` and `accounts` (what users do), `operators`.
 
+mod accounts;
 mod feeds;
 mod operation;
 mod operators;
@@ -23,7 +24,7 @@ same as absent, in both directions. docs/protocol.md says in words what is descr
 /// The whole description.
 pub fn document() -> Value {
     let mut schemas = Schemas::new(Dialect::Draft2020);
-    let operations: Vec<Operation> = [people::operations(), feeds::operations(), operators::operations()].concat();
+    let operations = operations();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for operation in &operations {
         let described = operation.described(&mut schemas);
@@ -55,6 +56,11 @@ pub fn document() -> Value {
     })
 }
 
+/// Every operation.
+fn operations() -> Vec<Operation> {
+    [people::operations(), feeds::operations(), accounts::operations(), operators::operations()].concat()
+}
+
 /// A response for each status of the table of codes.
 fn refusals(schemas: &mut Schemas) -> Map<String, Value> {
     let mut by_status: BTreeMap<u16, Vec<&Row>> = BTreeMap::new();
@@ -82,4 +88,38 @@ fn refusal(status: u16, rows: &[&Row], body: &Value, problem: &Value) -> Value {
         _ => {}
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::operations;
+    use crate::http::acts;
+    use crate::service::{Act, Right};
+
+    /// A path without the names of its parameters.
+    fn shape(path: &str) -> String {
+        path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect::<Vec<_>>().join("/")
+    }
+
+    /// Broken by a row of another act's right, by a route without a row, and by a row without a route.
+    #[test]
+    fn each_operation_takes_the_right_of_its_act() {
+        let described: BTreeMap<(String, String), Right> = operations()
+            .iter()
+            .filter_map(|operation| Some(((operation.method.to_uppercase(), shape(operation.path)), operation.right()?)))
+            .collect();
+        // An event stream is opened as any connection is.
+        let stream = ("GET".to_owned(), "/v1/stream".to_owned());
+        let rows = acts::ROWS.iter().map(|(method, path, act)| ((method.to_string(), shape(path)), act.right()));
+        let table: BTreeMap<_, _> = rows.chain([(stream, Act::Connect.right())]).collect();
+        assert_eq!(table.len(), acts::ROWS.len() + 1, "a route stands there twice");
+        for (route, right) in &described {
+            assert_eq!(table.get(route), Some(right), "src/http/acts.rs: the act of {route:?}");
+        }
+        for route in table.keys() {
+            assert!(described.contains_key(route), "src/http/acts.rs: there is no {route:?}");
+        }
+    }
 }

@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::http::idempotency::PATTERN;
 use crate::protocol::Code;
 use crate::protocol::schema::Schemas;
+#[cfg(test)]
+use crate::service::Right;
 
 const JSON: &str = "application/json";
 
@@ -139,6 +141,19 @@ impl Operation {
     /// The body is text.
     pub(super) fn takes_text(self) -> Self {
         Self { body: Some(Body { is_required: true, media: "text/plain", schema: Schemas::said::<String> }), ..self }
+    }
+
+    /// The right that its token must give; none: it takes no token.
+    #[cfg(test)]
+    pub(super) const fn right(&self) -> Option<Right> {
+        match self.access {
+            Access::Everybody => None,
+            Access::User => Some(Right::User),
+            Access::Publisher => Some(Right::Publish),
+            Access::Sender => Some(Right::Send),
+            Access::AdminReader => Some(Right::Look),
+            Access::Admin => Some(Right::Operate),
+        }
     }
 
     /// A header `Idempotency-Key` may stand for the id.

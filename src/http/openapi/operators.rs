@@ -4,12 +4,14 @@ use serde_json::Value;
 
 use super::operation::Operation;
 use crate::http::audit::{AuditBody, AuditParams};
-use crate::http::bodies::{DiscardData, RequeueData, RevokeData};
+use crate::http::bodies::{DiscardData, EraseData, LimitData, RequeueData, RevokeData};
 use crate::http::dead_letters::{ListBody, ListParams, Results, ShowBody};
+use crate::http::erasures::ShowParams;
+use crate::http::limits::{LimitSetData, ListBody as LimitsBody, ListParams as LimitParams};
 use crate::http::node::{About, Fine, Ready};
 use crate::http::revocations::{ListBody as RevocationsBody, ListParams as RevocationParams};
 use crate::http::statistics::StatisticsParams;
-use crate::protocol::{Code, DataKeysData, EventFiguresData, RevocationData, RotationData, StatisticsData};
+use crate::protocol::{Code, DataKeysData, ErasureData, EventFiguresData, RevocationData, RotationData, StatisticsData};
 use crate::telemetry::METRICS_CONTENT_TYPE;
 
 /// The operations.
@@ -36,6 +38,25 @@ fn of_admins() -> Vec<Operation> {
             .takes::<RevokeData>()
             .answers::<RevocationData>(200, "They are worth nothing any more.")
             .refuses(&[Code::Conflict]),
+        Operation::get("/v1/admin/erasures", "getErasure", "How far the last erasure of a user is.")
+            .for_admin_readers()
+            .query::<ShowParams>()
+            .answers::<ErasureData>(200, "The erasure.")
+            .refuses(&[Code::NotFound]),
+        Operation::post("/v1/admin/erasures", "eraseUser", "Erases a user: its profile and tokens now, the rest by a job.")
+            .for_admins()
+            .takes::<EraseData>()
+            .answers::<ErasureData>(200, "The profile is gone, and the tokens are worth nothing any more.")
+            .refuses(&[Code::NotFound, Code::Conflict]),
+        Operation::get("/v1/admin/limits", "listRaisedLimits", "The users whose limits are raised.")
+            .for_admin_readers()
+            .query::<LimitParams>()
+            .answers::<LimitsBody>(200, "A page of users."),
+        Operation::post("/v1/admin/limits", "setLimit", "Multiplies all rates of a user, on every node.")
+            .for_admins()
+            .takes::<LimitData>()
+            .answers::<LimitSetData>(200, "It counts.")
+            .refuses(&[Code::NotFound, Code::Conflict]),
         Operation::get("/v1/admin/dead-letters", "listDeadLetters", "What failed and nobody has given up, newest first.")
             .for_admin_readers()
             .query::<ListParams>()

@@ -7,10 +7,12 @@ use crate::http::bodies::{NewChatData, PreferencesData, PresenceQuery, StreamedE
 use crate::http::chats;
 use crate::http::contacts::ListParams;
 use crate::http::inbox::{self, InboxBody};
+use crate::http::invitations::{self, InvitedBody};
 use crate::http::members::{AddedBody, RemovedBody};
 use crate::http::messages::{HistoryBody, HistoryParams};
 use crate::http::preferences::PreferencesBody;
 use crate::protocol::Code;
+use crate::protocol::invitations::{InvitationListOk, InvitationOk};
 use crate::protocol::people::{BlockListOk, BlockOk, ContactListOk, ContactOk};
 use crate::protocol::recalled::RecallOk;
 use crate::protocol::requests::{AckData, ChatRefData, ConnectData, EngineData, ReadData, ReadUpToData, RejectData, SendData};
@@ -92,6 +94,10 @@ fn of_chats() -> Vec<Operation> {
         Operation::post("/v1/chats/{chatId}/leave", "leaveChat", "The caller leaves.")
             .answers::<RemovedBody>(200, "It has left.")
             .refuses(CHANGING_MEMBERS),
+        Operation::get("/v1/chats/{chatId}/invitations", "listInvited", "The users who are invited to a group, for its members.")
+            .query::<PageParams>()
+            .answers::<InvitedBody>(200, "A page of users.")
+            .refuses(&[Code::NotAMember]),
         Operation::get("/v1/chats/{chatId}/messages", "listMessages", "The history, ascending; the newest without `before` and `after`.")
             .query::<HistoryParams>()
             .answers::<HistoryBody>(200, "A page of messages.")
@@ -168,6 +174,17 @@ fn between_people() -> Vec<Operation> {
         Operation::new("delete", "/v1/blocks", "removeBlock", "The caller blocks this user no more.")
             .takes::<UserData>()
             .answers::<BlockOk>(200, "It is not blocked."),
+        Operation::get("/v1/invitations", "listInvitations", "The groups to which the caller is invited.")
+            .query::<invitations::ListParams>()
+            .answers::<InvitationListOk>(200, "A page of invitations."),
+        Operation::post("/v1/invitations/accept", "acceptInvitation", "The caller is a member of this group from now on.")
+            .takes::<ChatRefData>()
+            .answers::<InvitationOk>(200, "It is a member.")
+            .refuses(&[Code::NotFound, Code::TooManyMembers]),
+        Operation::post("/v1/invitations/decline", "declineInvitation", "The caller does not come to this group.")
+            .takes::<ChatRefData>()
+            .answers::<InvitationOk>(200, "It has declined.")
+            .refuses(&[Code::NotFound]),
     ]
 }
 

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use super::channel::{Channel, Described, Form, Key};
 use crate::protocol::Fault;
 use crate::protocol::feed_event::EventData;
+use crate::protocol::invitations::{ChatUninvited, InvitationData, InvitationListOk, InvitationOk};
 use crate::protocol::message::{EchoData, ReceiveData};
 use crate::protocol::people::{BlockListOk, BlockOk, ContactAccepted, ContactListOk, ContactOk, ContactRemoved, ContactRequested};
 use crate::protocol::recalled::{RecallOk, Recalled};
 use crate::protocol::requests::{
-    AckData, ContactListData, MessageRefData, NoData, PeoplePageData, PresenceData, PublishData, RejectData, SendData, SocketIoAuthData,
-    SocketIoAuthenticateData, SocketIoCallbackData, SocketIoReadData, TypingData, UserRefData,
+    AckData, ChatRefData, ContactListData, InvitationPageData, MessageRefData, NoData, PeoplePageData, PresenceData, PublishData,
+    RejectData, SendData, SocketIoAuthData, SocketIoAuthenticateData, SocketIoCallbackData, SocketIoReadData, TypingData, UserRefData,
 };
 use crate::protocol::schema::Schemas;
 use crate::protocol::server::{
@@ -55,6 +56,8 @@ pub(super) fn described(schemas: &mut Schemas) -> Described {
         channel.tells::<UserPresence>(),
         channel.tells::<ChatAdded>(),
         channel.tells::<ChatRemoved>(),
+        channel.tells::<InvitationData>(),
+        channel.tells::<ChatUninvited>(),
         channel.tells::<ContactRequested>(),
         channel.tells::<ContactAccepted>(),
         channel.tells::<ContactRemoved>(),
@@ -105,6 +108,15 @@ fn hears(channel: &mut Channel<'_>) {
     }
     let answer = called_with::<BlockListOk>(channel, "block:list");
     channel.hears::<PeoplePageData>("block:list", "Whom the caller has blocked.", &[&answer]);
+    for (event, summary) in [
+        ("invitation:accept", "The caller is a member of this group from now on."),
+        ("invitation:decline", "The caller does not come to this group."),
+    ] {
+        let answer = called_with::<InvitationOk>(channel, event);
+        channel.hears::<ChatRefData>(event, summary, &[&answer]);
+    }
+    let answer = called_with::<InvitationListOk>(channel, "invitation:list");
+    channel.hears::<InvitationPageData>("invitation:list", "The groups to which the caller is invited.", &[&answer]);
     let answer = called_with::<Pong>(channel, "ping");
     channel.hears::<NoData>("ping", "Is the client heard?", &[&answer]);
     let answer = called_with::<Pending>(channel, "user:reconnected");

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 use super::channel::{Channel, Described, Form, Key};
 use crate::protocol::Fault;
 use crate::protocol::feed_event::{EventBatchData, EventData};
+use crate::protocol::invitations::{ChatUninvited, InvitationData, InvitationListOk, InvitationOk};
 use crate::protocol::message::{BatchData, EchoData, ReceiveData};
 use crate::protocol::people::{BlockListOk, BlockOk, ContactAccepted, ContactListOk, ContactOk, ContactRemoved, ContactRequested};
 use crate::protocol::recalled::{RecallOk, Recalled};
 use crate::protocol::requests::{
-    AckData, AuthenticateData, ConnectData, ContactListData, MessageRefData, NoData, PeoplePageData, PresenceData, PublishData, ReadData,
-    RejectData, SendData, TypingData, UserRefData,
+    AckData, AuthenticateData, ChatRefData, ConnectData, ContactListData, InvitationPageData, MessageRefData, NoData, PeoplePageData,
+    PresenceData, PublishData, ReadData, RejectData, SendData, TypingData, UserRefData,
 };
 use crate::protocol::schema::Schemas;
 use crate::protocol::server::{
@@ -46,6 +47,8 @@ pub(super) fn described(schemas: &mut Schemas) -> Described {
         channel.tells::<UserOffline>(),
         channel.tells::<ChatAdded>(),
         channel.tells::<ChatRemoved>(),
+        channel.tells::<InvitationData>(),
+        channel.tells::<ChatUninvited>(),
         channel.tells::<ContactRequested>(),
         channel.tells::<ContactAccepted>(),
         channel.tells::<ContactRemoved>(),
@@ -82,6 +85,8 @@ struct Answers {
     contacts: Key,
     block: Key,
     blocks: Key,
+    invitation: Key,
+    invitations: Key,
     pong: Key,
     error: Key,
 }
@@ -102,6 +107,8 @@ impl Answers {
             contacts: channel.tells::<ContactListOk>(),
             block: channel.tells::<BlockOk>(),
             blocks: channel.tells::<BlockListOk>(),
+            invitation: channel.tells::<InvitationOk>(),
+            invitations: channel.tells::<InvitationListOk>(),
             pong: channel.tells::<Pong>(),
             error: channel.tells::<Fault>(),
         }
@@ -133,5 +140,8 @@ fn hears(channel: &mut Channel<'_>, to: &Answers) {
     channel.hears::<UserRefData>("block:add", "The caller blocks this user.", &[&to.block, error]);
     channel.hears::<UserRefData>("block:remove", "The caller blocks this user no more.", &[&to.block, error]);
     channel.hears::<PeoplePageData>("block:list", "Whom the caller has blocked.", &[&to.blocks, error]);
+    channel.hears::<ChatRefData>("invitation:accept", "The caller is a member of this group from now on.", &[&to.invitation, error]);
+    channel.hears::<ChatRefData>("invitation:decline", "The caller does not come to this group.", &[&to.invitation, error]);
+    channel.hears::<InvitationPageData>("invitation:list", "The groups to which the caller is invited.", &[&to.invitations, error]);
     channel.hears::<NoData>("ping", "Is the client heard?", &[&to.pong, error]);
 }

@@ -1,2 +1,2 @@
--- create_group: a new group with its members, unless one of them has blocked its creator, or has to be a contact and is none; primary keys of blocks and contacts
-select restante_create_group($1, $2, $3, $4, $5) as "was_made!"
+-- create_group: a new group with its members and those who are invited, unless one of them has blocked its creator or cannot be invited by it; primary keys of blocks, contacts, users and invitations
+select outcome as "outcome!", invited as "invited!" from restante_create_group($1, $2, $3, $4, $5)

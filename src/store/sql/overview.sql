@@ -1,4 +1,4 @@
--- overview: a user's inboxes and chats in one snapshot: where each inbox ends, whom it has direct chats with or as contacts, in which chats a mark has moved, what the user itself has read, whether anything ended, which connection of a device is the newest, which chats the user has muted; members_by_user, endings_by_sender, then primary keys
+-- overview: a user's inboxes and chats in one snapshot: where each inbox ends, whom it has direct chats with or as contacts, in which chats a mark has moved, what the user itself has read, whether anything ended, whether invitations wait, which connection of a device is the newest, which chats the user has muted; members_by_user, endings_by_sender, then primary keys
 -- A chat's members are looked at once, up to the number from which on only counts are told. Of a closed chat nothing is told.
 select pg_current_snapshot()::text as "snapshot!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'chat' order by i.step desc limit 1) as "chat_last_seq!",
@@ -11,6 +11,7 @@ select pg_current_snapshot()::text as "snapshot!",
          or exists (
            select 1 from unnest((select $5::text[]::xid8[])) w (xid)
            cross join lateral (select 1 from endings e where e.sender_id = $1 and e.class = 'chat' and e.ended_xid = w.xid limit 1) e) as "ended!",
+       exists (select 1 from invitations i where i.user_id = $1 and i.declined_at is null and i.expires_at > now()) as "invited!",
        (select p.muted_chats from preferences p where p.user_id = $1) as "muted_chats?",
        (select d.session_no from devices d where d.user_id = $1 and d.device_id = $4) as "session_no?",
        case when $6::boolean then array(

@@ -1,2 +1,4 @@
 -- revoke: revokes the tokens of a user, of a device or of an id, and tells every node; something_is_revoked_once
-select number as "number!", revoked_at as "revoked_at!", expires_at as "expires_at!" from restante_revoke($1, $2, $3, $4, $5, make_interval(secs => $6), $7)
+select r.number as "number!", r.revoked_at as "revoked_at!", r.expires_at as "expires_at!", b.name as "revoked_by!"
+from (select coalesce($7, session_user::text) as name) b
+cross join lateral restante_revoke($1, $2, $3, $4, $5, make_interval(secs => $6), b.name) r

@@ -3,6 +3,7 @@
 
 use restante::app::{App, Database as Databases, StartError};
 use restante::config::Config;
+use restante::domain::MessageId;
 use restante::encryption::EncryptionMode;
 use restante::store::{self, AcceptBatch, LockTimeout, Store, UnfitKeys};
 use serde_json::json;
@@ -19,19 +20,19 @@ const NEXT_KEY: &str = "00112233445566778899aabbccddeeff102132435465768798a9bacb
 
 /// Stores a message as a node does whose lane has just sealed it.
 async fn accept(store: &Store, options: &PgConnectOptions, chat: Uuid, sender: i64, content: &str) {
-    let batch = AcceptBatch {
-        ids: vec![Uuid::now_v7()],
+    let id = MessageId::generate();
+    let mut batch = AcceptBatch {
+        ids: vec![id.0],
         chats: vec![chat],
         senders: vec![sender],
         types: vec!["text".to_owned()],
-        contents: vec![content.to_owned()],
-        metadata: vec![None],
         expires: vec![None],
         ..AcceptBatch::default()
     };
-    let sealed = store.sealed(batch).await.unwrap();
+    let sealer = store.sealer().await.unwrap().unwrap();
+    batch.sealed.push(sealer.seal(id, Some(content), None, None));
     let mut connection = options.connect().await.unwrap();
-    store::accept(&mut connection, &sealed, false, LockTimeout::OfConnection).await.unwrap();
+    store::accept(&mut connection, &batch, false, LockTimeout::OfConnection).await.unwrap();
 }
 
 /// Broken by a node that reads the keys every few seconds only: what another one has just sealed is unreadable to it.

@@ -5,7 +5,7 @@ use restante::store::Store;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::{KEY, contents, hasty_store, sealing};
-use crate::support::{Node, database, direct, fill, number};
+use crate::support::{Node, database, direct, fill, number, until_true};
 
 /// Messages of three pages.
 const MESSAGES: i32 = 450;
@@ -95,7 +95,7 @@ async fn what_is_recalled_or_sealed_while_a_page_is_sealed_stays_as_it_is() {
     );
     sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut *transaction).await.unwrap();
     let passing = tokio::spawn(async move { Seal::new(store).pass("").await.map(|passed| passed.rows) });
-    crate::support::until_true(&pool, crate::support::SOMEBODY_WAITS).await;
+    until_true(&pool, crate::support::SOMEBODY_WAITS).await;
     transaction.commit().await.unwrap();
     assert_eq!(passing.await.unwrap().unwrap(), 198);
     let untouched =
@@ -138,6 +138,35 @@ async fn a_rotation_brings_every_row_under_the_new_key_and_removes_the_former_on
     node.stop().await;
 }
 
+/// Broken by starts that ask for a sweep each, and by one that asks for none although a node may have stored plain text behind the last.
+#[tokio::test]
+async fn a_start_asks_for_no_sweep_once_one_has_begun_when_every_node_had_the_settings() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    filled(&pool).await;
+    let start = async |allows_sql: bool| {
+        let node = Node::with(db.options(), |config| {
+            sealing(config);
+            config.encryption_allow_sql = allows_sql;
+        })
+        .await;
+        until_true(&pool, "select sweeps_done = sweeps_wanted from encryption").await;
+        node.stop().await;
+        number(&pool, "select sweeps_wanted from encryption").await
+    };
+    assert_eq!(start(false).await, 1, "the settings are new");
+    assert_eq!(
+        start(false).await,
+        2,
+        "a node that lived beside the sweep is listed since before the settings were changed, or a moment later"
+    );
+    run(&pool, "update encryption set switched_at = switched_at - interval '1 hour'").await;
+    assert_eq!(start(false).await, 3);
+    assert_eq!(number(&pool, "select settled_sweep from encryption").await, 3);
+    assert_eq!([start(false).await, start(false).await], [3, 3], "nothing has changed");
+    assert_eq!(start(true).await, 4, "other settings");
+}
+
 /// Broken by a sweep that begins at once: a node that has not read the new key yet would seal behind it with the former one.
 #[tokio::test]
 async fn a_sweep_for_a_rotation_waits_until_no_node_can_use_the_former_key() {
@@ -145,7 +174,7 @@ async fn a_sweep_for_a_rotation_waits_until_no_node_can_use_the_former_key() {
     let pool = db.pool(2).await;
     filled(&pool).await;
     let node = Node::with(db.options(), sealing).await;
-    crate::support::until_true(&pool, "select sweeps_done = sweeps_wanted from encryption").await;
+    until_true(&pool, "select sweeps_done = sweeps_wanted from encryption").await;
     let store = node.app().store().clone();
     store.rotate_keys(None).await.unwrap().unwrap();
     store.keep_keys().await.unwrap();

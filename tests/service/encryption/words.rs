@@ -52,7 +52,7 @@ async fn plant(node: &Node) -> Value {
 }
 
 /// Each row of each table and view, as text.
-async fn tables(pool: &PgPool) -> Vec<(String, String)> {
+pub async fn tables(pool: &PgPool) -> Vec<(String, String)> {
     let names: Vec<String> = sqlx::query_scalar(
         "select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v') order by 1",
     )

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{block, of, stop, unblock};
 use crate::nodes::two_nodes;
 use crate::support::fixtures::LockHolder;
-use crate::support::{Connect, Node, Row, SOMEBODY_WAITS, direct, fill, group, rows, statuses, until_true};
+use crate::support::{Connect, Node, Row, SOMEBODY_WAITS, Socket, direct, fill, group, rows, statuses, until_true};
 
 /// The code with which each door refuses a message of this user: the socket by name and by chat, HTTP at its two paths, SQL.
 async fn refused(node: &Node, pool: &PgPool, from: &str, to: &str, chat: Uuid) -> Vec<String> {
@@ -255,6 +255,46 @@ async fn a_chat_that_is_made_while_one_blocks_the_other_is_closed_or_was_never_m
         assert_eq!(again["error"]["code"], "not_accepted", "{n}");
         assert_eq!(blocker.get("/v1/inbox").await.1["messages"], json!([]), "{n}");
     }
+    stop(world).await;
+}
+
+/// Sends a message that its recipient rejects for good.
+async fn dead_letter(sender: &mut Socket, recipient: &mut Socket, to: Value) -> Value {
+    let sent = sender.ask("message:send", to).await["data"]["messageId"].clone();
+    assert_eq!(recipient.event("message:receive").await["messageId"], sent);
+    let answer = recipient.ask("message:reject", json!({"messageId": sent, "reason": "no", "final": true})).await;
+    assert_eq!(answer["data"]["status"], "failed", "{answer}");
+    sent
+}
+
+/// Broken by asking for no block when a dead letter is put back: it was delivered. And by asking for blocks in groups and either way.
+#[tokio::test]
+async fn a_dead_letter_of_the_blocked_is_not_put_back_while_the_block_lasts_and_others_are() {
+    let world = two_nodes().await;
+    let (_, one, other, pool) = &world;
+    let common = group(pool, &["alice", "bob"]).await;
+    let (mut alice, mut bob) = (one.connect("alice").await, other.connect("bob").await);
+    let direct = dead_letter(&mut alice, &mut bob, json!({"to": "bob", "content": "x"})).await;
+    let in_group = dead_letter(&mut alice, &mut bob, json!({"chatId": common, "content": "x"})).await;
+    let of_the_other = dead_letter(&mut bob, &mut alice, json!({"to": "alice", "content": "x"})).await;
+    block(other, "bob", "alice").await;
+    let put_back = async |message: &Value, user: &str| {
+        let items = json!({"items": [{"messageId": message, "userId": user}]});
+        one.admin().post("/v1/admin/dead-letters/requeue", items).await.1["results"][0]["outcome"].clone()
+    };
+    assert_eq!(put_back(&direct, "bob").await, "blocked");
+    let in_sql = sqlx::query("select restante_requeue($1, 'bob')").bind(Uuid::parse_str(direct.as_str().unwrap()).unwrap());
+    assert_eq!(in_sql.execute(pool).await.unwrap_err().into_database_error().unwrap().code().as_deref(), Some("55000"));
+    assert_eq!(of(&mut bob, &["message:receive"]).await, Vec::<Value>::new());
+    for (message, user, to) in [(&in_group, "bob", &mut bob), (&of_the_other, "alice", &mut alice)] {
+        assert_eq!(put_back(message, user).await, "requeued");
+        let came = to.event("message:receive").await;
+        assert_eq!(came["messageId"], *message);
+        to.ack(&came).await;
+    }
+    unblock(one, "bob", "alice").await;
+    assert_eq!(put_back(&direct, "bob").await, "requeued");
+    assert_eq!(bob.event("message:receive").await["messageId"], direct);
     stop(world).await;
 }
 

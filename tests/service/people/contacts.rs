@@ -184,6 +184,7 @@ async fn in_a_batch_each_message_has_a_verdict_of_its_own() {
     stop(world).await;
 }
 
+/// Broken by asking `audience.sql` as where everybody writes to everybody: carol was told that anna types.
 #[tokio::test]
 async fn where_only_contacts_write_to_one_another_they_alone_see_presence_and_typing() {
     let world = two_nodes_under(DirectMessages::Contacts).await;
@@ -211,6 +212,30 @@ async fn where_only_contacts_write_to_one_another_they_alone_see_presence_and_ty
     let anna = one.open(Connect::user("anna").device("phone")).await;
     assert_eq!(of(&mut ben, &["user:online", "user:offline"]).await, Vec::<Value>::new());
     anna.close().await;
+    stop(world).await;
+}
+
+/// As XMPP has it: presence comes with the acceptance (RFC 6121, 3.1.5). Broken by leaving `watch_missing` out: both waited in vain.
+#[tokio::test]
+async fn two_who_become_contacts_see_one_another_from_then_on_without_asking() {
+    let world = two_nodes_under(DirectMessages::Contacts).await;
+    let (_, one, other, pool) = &world;
+    let (mut anna, mut ben, mut carol) = (one.connect("anna").await, other.connect("ben").await, other.connect("carol").await);
+    befriend(one, "anna", "ben").await;
+    assert_eq!(anna.event("user:online").await["userId"], "ben");
+    assert_eq!(ben.event("user:online").await["userId"], "anna");
+    sqlx::raw_sql("select restante_request_contact('anna', 'carol'), restante_accept_contact('carol', 'anna')")
+        .execute(pool)
+        .await
+        .unwrap();
+    assert_eq!(anna.event("user:online").await["userId"], "carol");
+    // Anna's state is known at that node: carol is told all the same, and ben not again.
+    assert_eq!(carol.event("user:online").await["userId"], "anna");
+    assert_eq!(of(&mut ben, &["user:online"]).await, Vec::<Value>::new());
+    anna.close().await;
+    for socket in [&mut ben, &mut carol] {
+        assert_eq!(socket.event("user:offline").await["userId"], "anna");
+    }
     stop(world).await;
 }
 

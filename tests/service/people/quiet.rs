@@ -124,7 +124,7 @@ async fn neither_learns_how_far_the_other_has_got_in_their_chat_and_both_do_once
     stop(world).await;
 }
 
-/// A block that no node has made is found at once too, save the form of receipts, which is believed for 30 s.
+/// A block that no node has made is found at once too.
 #[tokio::test]
 async fn a_block_that_is_made_in_sql_ends_what_a_session_holds_and_what_it_watches() {
     let world = two_nodes().await;
@@ -143,5 +143,67 @@ async fn a_block_that_is_made_in_sql_ends_what_a_session_holds_and_what_it_watch
     }
     crate::support::wait_until("what bob watches was checked", || other.app().context().hub.watches() == 0).await;
     assert_eq!(alice.ask("message:send", json!({"to": "bob", "content": "3"})).await["data"]["code"], "not_accepted");
+    stop(world).await;
+}
+
+/// Broken by notifying no chat in `restante_people_changed`: the node went on telling receipts in the form that it remembered.
+#[tokio::test]
+async fn receipts_end_at_every_node_with_a_block_that_is_made_in_sql_and_come_again_when_it_is_taken_back() {
+    let world = two_nodes().await;
+    let (_, one, other, pool) = &world;
+    let common = group(pool, &["alice", "bob"]).await;
+    let (mut alice, mut bob) = (one.connect("alice").await, other.connect("bob").await);
+    alice.send("bob", "1").await;
+    let came = bob.receive(1).await.remove(0);
+    bob.ack(&came).await;
+    alice.event("message:status").await;
+    alice.send("bob", "2").await;
+    let held = bob.receive(1).await.remove(0);
+    // Acks of bob are told by the node that he is connected to.
+    let knows_forms = async |count: i64| {
+        let known = || other.app().context().metrics.chat_sizes_known.get();
+        crate::support::wait_until("so many forms are remembered", || known() == count).await;
+    };
+    knows_forms(1).await;
+    let changes = async |call: &'static str| assert!(sqlx::query_scalar::<_, bool>(call).fetch_one(pool).await.unwrap());
+    changes("select restante_block('alice', 'bob')").await;
+    knows_forms(0).await;
+    bob.ack(&held).await;
+    let in_group = alice.ask("message:send", json!({"chatId": common, "content": "fence"})).await["data"]["messageId"].clone();
+    let fence = bob.receive(1).await.remove(0);
+    bob.ack(&fence).await;
+    assert_eq!(alice.event("message:status").await["messageIds"], json!([in_group]), "what came before it would have been told before it");
+    knows_forms(2).await;
+    changes("select restante_unblock('alice', 'bob')").await;
+    knows_forms(1).await;
+    let third = alice.send("bob", "3").await;
+    let came = bob.receive(1).await.remove(0);
+    bob.ack(&came).await;
+    assert_eq!(alice.event("message:status").await["messageIds"], json!([third["messageId"]]));
+    stop(world).await;
+}
+
+/// As a server of XMPP sends presence to a contact that is unblocked (XEP-0191). Broken by leaving `watch_missing` out: both waited in vain.
+#[tokio::test]
+async fn two_with_a_direct_chat_see_one_another_again_after_an_unblock_without_asking() {
+    let world = two_nodes().await;
+    let (_, one, other, pool) = &world;
+    direct(pool, "alice", "bob").await;
+    let (mut alice, mut bob) = (one.connect("alice").await, other.connect("bob").await);
+    assert_eq!(alice.event("user:online").await["userId"], "bob");
+    for in_sql in [false, true] {
+        block(one, "bob", "alice").await;
+        let watches = || one.app().context().hub.watches() + other.app().context().hub.watches();
+        crate::support::wait_until("what both watch was checked", || watches() == 0).await;
+        if in_sql {
+            sqlx::query("select restante_unblock('bob', 'alice')").execute(pool).await.unwrap();
+        } else {
+            unblock(other, "bob", "alice").await;
+        }
+        assert_eq!(alice.event("user:online").await["userId"], "bob", "{in_sql}");
+        assert_eq!(bob.event("user:online").await["userId"], "alice", "{in_sql}");
+    }
+    bob.close().await;
+    assert_eq!(alice.event("user:offline").await["userId"], "bob");
     stop(world).await;
 }

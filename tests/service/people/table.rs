@@ -14,6 +14,7 @@ use crate::support::{Node, direct, group};
 enum Relation {
     Stranger,
     Requested,
+    Asked,
     Contact,
     Blocks,
     Blocked,
@@ -31,8 +32,15 @@ enum Act {
     SeePresence,
 }
 
-const RELATIONS: [Relation; 6] =
-    [Relation::Stranger, Relation::Requested, Relation::Contact, Relation::Blocks, Relation::Blocked, Relation::FriendBlocked];
+const RELATIONS: [Relation; 7] = [
+    Relation::Stranger,
+    Relation::Requested,
+    Relation::Asked,
+    Relation::Contact,
+    Relation::Blocks,
+    Relation::Blocked,
+    Relation::FriendBlocked,
+];
 const ACTS: [Act; 6] = [Act::Write, Act::WriteInSql, Act::BeginChat, Act::BringIntoGroup, Act::WriteInGroup, Act::SeePresence];
 
 /// The table: a yes or a no, from the rules as they are documented.
@@ -70,6 +78,7 @@ async fn pair(world: [&Node; 2], pool: &PgPool, name: &str, relation: Relation) 
     match relation {
         Relation::Stranger => {}
         Relation::Requested => assert_eq!(world[0].api(&one).post("/v1/contacts", json!({"userId": other})).await.0, 200),
+        Relation::Asked => assert_eq!(world[0].api(&other).post("/v1/contacts", json!({"userId": one})).await.0, 200),
         Relation::Contact => befriend(world[0], &one, &other).await,
         Relation::Blocks => block(world[0], &one, &other).await,
         Relation::Blocked => block(world[1], &other, &one).await,
@@ -104,11 +113,16 @@ async fn outcomes(node: &Node, pool: &PgPool, Pair { one, other, common }: &Pair
         Act::BeginChat => vec![posted("/v1/chats", json!({"kind": "direct", "members": [other]})).await],
         Act::BringIntoGroup => {
             let (_, made) = api.post("/v1/chats", json!({"kind": "group", "members": []})).await;
-            let members = format!("/v1/chats/{}/members", made["chatId"].as_str().unwrap());
-            vec![
-                posted("/v1/chats", json!({"kind": "group", "members": [other]})).await,
-                posted(&members, json!({"userIds": [other]})).await,
-            ]
+            let chat = format!("/v1/chats/{}", made["chatId"].as_str().unwrap());
+            let (_, of_two) = api.post("/v1/chats", json!({"kind": "group", "members": [other]})).await;
+            let (_, added) = api.post(&format!("{chat}/members"), json!({"userIds": [other]})).await;
+            let invited = |is: bool| is.then(|| "invited".to_owned());
+            let is_alone = of_two["chatId"].as_str().map(|chat| format!("/v1/chats/{chat}/invitations"));
+            let waits = match is_alone {
+                Some(path) => !api.get(&path).await.1["invited"].as_array().unwrap().is_empty(),
+                None => false,
+            };
+            vec![code(&of_two).or(invited(waits)), code(&added).or(invited(added["invited"].is_array()))]
         }
         Act::WriteInGroup => {
             let mut socket = node.connect(one).await;
@@ -127,6 +141,7 @@ async fn outcomes(node: &Node, pool: &PgPool, Pair { one, other, common }: &Pair
     }
 }
 
+/// Broken by presence for whom a user has requested as a contact, and that has not accepted.
 #[tokio::test]
 async fn each_rule_relation_and_act_has_the_outcome_of_the_table_at_every_door() {
     for rule in [DirectMessages::Everyone, DirectMessages::Contacts, DirectMessages::Function] {
@@ -145,7 +160,14 @@ async fn each_rule_relation_and_act_has_the_outcome_of_the_table_at_every_door()
                         outcomes.iter().all(|outcome| outcome.is_none() == is_done),
                         "{rule:?} {relation:?} {act:?} at {told}: {outcomes:?}"
                     );
-                    let codes = ["not_accepted", "42501", "no chat", "offline"];
+                    let codes = match (rule, relation, act) {
+                        (
+                            DirectMessages::Contacts,
+                            Relation::Stranger | Relation::Requested | Relation::Asked | Relation::Blocks,
+                            Act::BringIntoGroup,
+                        ) => ["invited"; 4],
+                        _ => ["not_accepted", "42501", "no chat", "offline"],
+                    };
                     assert!(outcomes.iter().flatten().all(|code| codes.contains(&code.as_str())), "{outcomes:?}");
                 }
             }

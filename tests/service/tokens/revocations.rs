@@ -1,5 +1,7 @@
 //! Revocations: what is revoked at one node is worth nothing at every node, over every door, and what is not revoked goes on.
 
+use std::time::{Duration, Instant};
+
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -30,13 +32,18 @@ async fn two_nodes() -> (Database, Node, Node) {
 }
 
 async fn connected(node: &Node, token: &str, query: &str) -> Socket {
+    let mut socket = requested(node, token, query).await;
+    socket.ready = socket.event("ready").await;
+    socket
+}
+
+/// A connection that was asked for, whatever becomes of it.
+async fn requested(node: &Node, token: &str, query: &str) -> Socket {
     use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
     let mut request = format!("ws://{}/ws?{query}", node.addr()).into_client_request().unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    let mut socket = Socket::request(request).await.unwrap();
-    socket.ready = socket.event("ready").await;
-    socket
+    Socket::request(request).await.unwrap()
 }
 
 async fn streaming(node: &Node, token: &str) -> Stream {
@@ -113,8 +120,55 @@ async fn a_revoked_device_is_disconnected_and_the_others_of_its_user_stay() {
     other.stop().await;
 }
 
+/// Broken by an opening and by a renewal that ask for the user and for the token alone.
+#[tokio::test]
+async fn a_revoked_device_neither_connects_nor_carries_on_with_an_old_token() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let (old, new) = (token("anna", 0, json!({})), token("anna", 600, json!({})));
+    let mut phone = connected(&node, &new, "device=phone").await;
+    revoke(&node, json!({"userId": "anna", "deviceId": "phone"})).await;
+    let stream = |device: &str| told_later(Client::new().get(format!("{}/v1/stream?token={old}&device={device}", node.url())));
+    assert_eq!(stream("phone").await, 401);
+    let tablet = connected(&node, &old, "device=tablet").await;
+    let mut again = requested(&node, &old, "device=phone").await;
+    assert_eq!((again.error().await, again.closed().await), (json!("token_revoked"), Some(4401)));
+    // The connection on the new token was not displaced, and ends with the old one.
+    assert_eq!(phone.ask("ping", json!({})).await["event"], "pong");
+    phone.tell("authenticate", json!({"token": old})).await;
+    assert_eq!((phone.error().await, phone.closed().await), (json!("token_revoked"), Some(4401)));
+    tablet.close().await;
+    node.stop().await;
+}
+
 async fn told_later(request: reqwest::RequestBuilder) -> u16 {
     told(request.send().await.unwrap()).await.0
+}
+
+/// Tries of which each must be over soon, as a rule.
+const TRIES: usize = 30;
+
+/// From the request at one node to the close at the other. A busy machine may be late now and then; a node that is not told is so most of
+/// the time. Broken by a node that reads every 5 s and listens to nobody.
+#[tokio::test]
+async fn a_revocation_of_each_kind_closes_connections_at_the_other_node_within_a_second() {
+    let (_db, one, other) = two_nodes().await;
+    let mut delays = Vec::new();
+    for n in 0..TRIES {
+        let (user, id) = (format!("user-{n}"), format!("id-{n}"));
+        let held = token(&user, 0, json!({"jti": id}));
+        let mut socket = connected(&other, &held, "device=phone").await;
+        let begun = Instant::now();
+        revoke(&one, [json!({"userId": user}), json!({"userId": user, "deviceId": "phone"}), json!({"tokenId": id})][n % 3].clone()).await;
+        assert_eq!((socket.error().await, socket.closed().await), (json!("token_revoked"), Some(4401)));
+        delays.push(begun.elapsed());
+        let late = delays.iter().filter(|delay| **delay >= Duration::from_secs(1)).count();
+        assert!(late <= TRIES / 5, "{late} of {delays:?} took longer than a second");
+    }
+    delays.sort();
+    println!("of {TRIES} revocations the median took {:?} and the longest {:?}", delays[TRIES / 2], delays[TRIES - 1]);
+    one.stop().await;
+    other.stop().await;
 }
 
 /// Broken by a connection that is known by the token it began with.
@@ -241,8 +295,7 @@ async fn no_token_is_good_after_its_lifetime_whatever_it_says() {
     assert_eq!(answer(&node, &token("anna", -500, far.clone())).await.0, 200);
     assert_eq!(answer(&node, &token("anna", -601, far)).await, (401, "token_expired".to_owned()));
     let revoked = revoke(&node, json!({"userId": "anna"})).await;
-    let at =
-        |name: &str| time::OffsetDateTime::parse(revoked[name].as_str().unwrap(), &time::format_description::well_known::Rfc3339).unwrap();
+    let at = |name: &str| super::instant(&revoked, name);
     assert_eq!((at("expiresAt") - at("revokedAt")).whole_seconds(), 600);
     node.stop().await;
 }

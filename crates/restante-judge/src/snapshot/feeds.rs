@@ -40,6 +40,8 @@ pub struct StoredEvent {
     pub event_type: String,
     /// Its data as JSON text.
     pub data: String,
+    /// True when it is encrypted: the database does not have its data.
+    pub is_sealed: bool,
     /// Its collapse key.
     pub collapse_key: Option<String>,
     /// Its data is merged with that of the events whose place it takes.
@@ -106,7 +108,7 @@ pub struct Feeds {
 const STREAMS: &str = "select s.chat_id, s.feed_id, s.class::text, h.last_seq, c.purged_seq
   from feeds s join chat_heads h on h.chat_id = s.chat_id join chats c on c.id = s.chat_id";
 const EVENTS: &str = "select m.id, m.chat_id, m.seq, u.external_id, coalesce(m.metadata::text, 'null'), m.collapse_key,
-    coalesce(m.expires_at <= clock_timestamp(), false), m.message_type, m.merge is not null
+    coalesce(m.expires_at <= clock_timestamp(), false), m.message_type, m.merge is not null, m.key_id is not null
   from messages m join feeds s on s.chat_id = m.chat_id join users u on u.id = m.sender_id";
 const ROWS: &str =
     "select u.external_id, s.class::text, s.seq, s.message_id, s.status::text, s.attempts, coalesce(s.ended::text, ''), 0::bigint
@@ -166,6 +168,7 @@ fn event(row: &PgRow) -> sqlx::Result<(Uuid, StoredEvent)> {
         publisher: row.try_get(3)?,
         event_type: row.try_get(7)?,
         data: row.try_get(4)?,
+        is_sealed: row.try_get(9)?,
         collapse_key: row.try_get(5)?,
         merges: row.try_get(8)?,
         is_over: row.try_get(6)?,

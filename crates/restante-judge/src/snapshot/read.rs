@@ -47,7 +47,7 @@ const CHATS: &str =
     "select chat_id, last_seq from chat_heads where ($1 is null or chat_id = $1) and chat_id not in (select chat_id from feeds)";
 const PURGED: &str = "select id, purged_seq from chats where ($1 is null or id = $1) and kind <> 'feed'";
 const MESSAGES: &str = "select m.id, m.chat_id, m.seq, u.external_id, coalesce(m.content, ''), coalesce(m.expires_at <= clock_timestamp(), false),
-         m.recalled_at is not null
+         m.recalled_at is not null, m.key_id is not null
   from messages m join users u on u.id = m.sender_id where m.seq > 0 and ($1 is null or m.chat_id = $1) and m.chat_id not in (select chat_id from feeds)";
 const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.status::text, s.attempts, coalesce(s.reason, ''),
          coalesce(e.later, 0)
@@ -56,6 +56,10 @@ const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.
     on e.message_id = s.message_id and e.user_id = s.user_id
   where ($1 is null or s.message_id in (select id from messages where chat_id = $1))
     and not exists (select from messages m left join feeds f on f.chat_id = m.chat_id where m.id = s.message_id and (f.chat_id is not null or m.seq < 0))";
+const KEYLESS: &str = "select m.id from messages m
+  where m.key_id is not null and not exists (select from data_keys k where k.id = m.key_id) and ($1 is null or m.chat_id = $1)";
+const IN_PLAIN: &str = "select m.id from messages m where (select e.is_on from encryption e) and m.key_id is null and m.seq > 0
+  and (m.content is not null or m.metadata is not null) and ($1 is null or m.chat_id = $1)";
 const NOTICES: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.status::text, s.attempts, coalesce(s.reason, ''), 0::bigint, n.content::uuid
   from message_status s join users u on u.id = s.user_id join messages n on n.id = s.message_id
   where n.seq < 0 and ($1 is null or n.chat_id = $1)";
@@ -136,6 +140,8 @@ async fn parts(database: &mut PgConnection, chat: Option<Uuid>) -> sqlx::Result<
         members: all(database, MEMBERS, chat, member).await?,
         intervals: all(database, intervals, chat, interval).await?,
         feeds: super::Feeds::default(),
+        keyless: all(database, KEYLESS, chat, |row| row.try_get(0)).await?,
+        in_plain: all(database, IN_PLAIN, chat, |row| row.try_get(0)).await?,
         inconsistencies: Vec::new(),
     })
 }
@@ -158,6 +164,7 @@ fn message(row: &PgRow) -> sqlx::Result<(Uuid, Message)> {
         content: row.try_get(4)?,
         is_over: row.try_get(5)?,
         is_recalled: row.try_get(6)?,
+        is_sealed: row.try_get(7)?,
     };
     Ok((row.try_get(0)?, message))
 }

@@ -77,6 +77,7 @@ fn feeds() -> Feeds {
             seq,
             publisher: "anna".into(),
             event_type: "tell".into(),
+            is_sealed: false,
             data: data(n),
             collapse_key: None,
             merges: false,

@@ -155,3 +155,16 @@ fn a_gap_moves_the_cursor_of_a_device_once_an_ack_that_followed_it_is_confirmed(
     let followed = began().then(1, gap()).acks(1, 3);
     assert!(broken(followed.connects(2, Some("phone")).gets(2, 2)));
 }
+
+#[test]
+fn who_is_stuck_what_died_and_what_the_service_objects_to_is_found() {
+    let mut case = Case::good();
+    case.evidence.stuck.push("ben-1".into());
+    assert_eq!(case.broken_rules(), [Rule::Stuck]);
+    let mut case = Case::good();
+    case.evidence.died.push("node 1".into());
+    assert_eq!(case.broken_rules(), [Rule::Died]);
+    let mut case = Case::good();
+    case.ben = case.ben.then(1, Event::Objection { words: "error internal".into() });
+    assert_eq!(case.broken_rules(), [Rule::Objection]);
+}

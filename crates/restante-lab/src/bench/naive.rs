@@ -116,7 +116,7 @@ async fn socket(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, StatusCode> {
-    let token = socket_token(&headers, None).ok_or(StatusCode::UNAUTHORIZED)?;
+    let token = socket_token(&headers, None).ok().flatten().ok_or(StatusCode::UNAUTHORIZED)?;
     let identity = shared.verifier.verify(token.expose_secret(), SystemTime::now().into()).map_err(|_| StatusCode::UNAUTHORIZED)?;
     let page_rows = wishes.window.map_or(PAGE_ROWS, i64::from);
     Ok(upgrade.on_upgrade(move |socket| connection::run(shared, socket, identity.external, page_rows)))

@@ -55,7 +55,7 @@ impl Service {
 
     /// A token for this user, which may publish to everything.
     pub fn publisher_token(&self, user: &str) -> anyhow::Result<String> {
-        self.signer.publisher(user)
+        self.signer.scoped(user, Some("events:write"))
     }
 
     /// The last lines of its log.

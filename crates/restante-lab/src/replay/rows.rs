@@ -81,7 +81,10 @@ pub fn without_statuses(state: &ReplayState, accepted: &[Accepted]) -> Snapshot 
     let chat = state.chat.0;
     let message = |accepted: &Accepted| {
         let (sender, content) = (state.names[accepted.speaker].to_string(), state.content(accepted.message).to_string());
-        (state.id(accepted.message).0, Message { chat, seq: accepted.seq.0, sender, content, is_over: false, is_recalled: false })
+        (
+            state.id(accepted.message).0,
+            Message { chat, seq: accepted.seq.0, sender, content, is_over: false, is_recalled: false, is_sealed: false },
+        )
     };
     let rows = accepted.iter().flat_map(|message| {
         let others = state.names.iter().enumerate().filter(|(person, _)| *person != message.speaker);

@@ -12,14 +12,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::actor::{Actor, Environment, Feed, Group, Phase, Progress};
+use super::actor::{Actor, Environment, Feed, Group, Phase, Progress, Tokens};
 use super::faults::{Faults, Timeline};
 use super::outcome::Tallies;
 use super::plan::Fault;
 use super::rng::Rng;
 use super::testbed::node::{ACK_TIMEOUT_MS, ATTEMPTS_MAX};
-use super::testbed::{StandbyMode, Testbed};
-use restante_judge::{Evidence, History, Recorder, Rule};
+use super::testbed::{Features, Testbed};
+use restante_judge::{Event, Evidence, History, Recorder, Rule};
 
 /// The configuration of a run.
 #[derive(Debug, Clone)]
@@ -34,8 +34,8 @@ pub struct RunConfig {
     pub clients: usize,
     /// Milliseconds between two actions of a client, on average.
     pub pace_ms: u64,
-    /// PostgreSQL's standby.
-    pub standby: StandbyMode,
+    /// The things that the run has beside its nodes.
+    pub features: Features,
     /// The faults.
     pub plan: Vec<Fault>,
     /// The directory for the histories; `None`: they are not written.
@@ -70,6 +70,28 @@ const PHASE_MAX: Duration = Duration::from_secs(360);
 /// A client that has heard nothing for this long in the last phase has heard everything: a node sends marks at once.
 const QUIET_MS: u64 = 2_500;
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Records of a client, beside those of each minute: many times what a client of a service that works writes down.
+const RECORDS_MAX: usize = 30_000;
+/// Records of a client in a minute at the usual pace.
+const RECORDS_PER_MINUTE_MAX: usize = 12_000;
+const USUAL_PACE_MS: u64 = 250;
+/// A revocation may take this long where nothing is broken: nodes look every 5 s.
+const REVOCATION_MAX_MS: u64 = 10_000;
+/// The same under faults: a node may be stopped, without a database, or behind a connection that stands still, one after another.
+const REVOCATION_UNDER_FAULTS_MAX_MS: u64 = 45_000;
+
+impl RunConfig {
+    /// The records of all clients together with which the run ends, because the service repeats without an end.
+    fn records_max(&self) -> usize {
+        let pace = usize::try_from((USUAL_PACE_MS / self.pace_ms.max(1)).max(1)).unwrap_or(1);
+        let minutes = usize::try_from(self.time.as_secs().div_ceil(60)).unwrap_or(1);
+        self.clients * (RECORDS_MAX + RECORDS_PER_MINUTE_MAX * pace * minutes)
+    }
+
+    fn revocation_max_ms(&self) -> u64 {
+        if self.plan.iter().all(|fault| fault.kind.is_request()) { REVOCATION_MAX_MS } else { REVOCATION_UNDER_FAULTS_MAX_MS }
+    }
+}
 
 /// Runs it. At the end the nodes are ended, and PostgreSQL still runs.
 ///
@@ -81,24 +103,40 @@ pub async fn run(setting: &RunConfig, testbed: &Arc<Testbed>) -> anyhow::Result<
     drop(database);
     let began = Instant::now();
     let timeline = Timeline::new(began);
+    let mut acts = Recorder::new("acts", "", began, setting.histories.as_deref()).context("cannot write histories")?;
+    if setting.features.contacts {
+        befriend(&users(setting), testbed, &mut acts).await?;
+    }
     let cast = Clients::assemble(setting, testbed, began).await?;
     let faults = Faults {
         testbed: Arc::clone(testbed),
         clients: Arc::clone(&cast.progress),
+        users: cast.users(),
         timeline: timeline.clone(),
         recalled: Arc::new(Mutex::new(HashSet::new())),
         requeued: Arc::new(Mutex::new(HashSet::new())),
+        acts: Arc::new(Mutex::new(acts)),
+        rotating: Arc::default(),
     };
-    let (died, tallies) = fault_time(setting, &faults, began).await;
-    mend(testbed, &timeline).await?;
-    let stuck = cast.come_to_an_end(testbed, began, &timeline).await;
+    let (died, tallies, stuck) = tokio::select! {
+        whole = whole_run(setting, &faults, &cast, began) => whole?,
+        words = cast.overflow(setting.records_max()) => {
+            timeline.note(words.clone());
+            testbed.database.ensure().await?;
+            (Vec::new(), Tallies::of(&setting.plan), vec![words])
+        }
+    };
     let (histories, away) = cast.end().await?;
     testbed.end_nodes().await;
     let snapshot = restante_judge::snapshot::read(&mut testbed.database.connect().await?).await.context("cannot read the rows")?;
     let requeued = faults.requeued.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let recalled = faults.recalled.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let acts = faults.acts.lock().unwrap_or_else(PoisonError::into_inner).take();
     let evidence = Evidence {
         histories,
+        acts,
+        contacts_only: setting.features.contacts,
+        revocation_max_ms: setting.revocation_max_ms(),
         snapshot,
         away,
         stuck,
@@ -111,6 +149,20 @@ pub async fn run(setting: &RunConfig, testbed: &Arc<Testbed>) -> anyhow::Result<
         exempt: BTreeSet::from([Rule::Unread, Rule::Refused]),
     };
     Ok(Run { evidence, tallies, timeline, logs: testbed.nodes.iter().map(super::testbed::Node::log).collect() })
+}
+
+/// The faults, the mending and the clients' end. Returns the nodes that ended by themselves, the outcomes of the faults, and the clients that
+/// did not come to their end.
+async fn whole_run(
+    setting: &RunConfig,
+    faults: &Faults,
+    cast: &Clients,
+    began: Instant,
+) -> anyhow::Result<(Vec<String>, Tallies, Vec<String>)> {
+    let (died, tallies) = fault_time(setting, faults, began).await;
+    mend(&faults.testbed, &faults.timeline).await?;
+    let stuck = cast.come_to_an_end(&faults.testbed, began, &faults.timeline).await;
+    Ok((died, tallies, stuck))
 }
 
 /// Runs the plan until its time is over and every fault has undone itself, and starts nodes that end by themselves. Returns those
@@ -163,8 +215,7 @@ async fn mend(testbed: &Testbed, timeline: &Timeline) -> anyhow::Result<()> {
 impl Clients {
     async fn assemble(setting: &RunConfig, testbed: &Testbed, began: Instant) -> anyhow::Result<Self> {
         ensure!(setting.clients >= 2, "a run needs two clients");
-        // Every third user has two clients.
-        let users: Vec<String> = (0..setting.clients - setting.clients / 3).map(|n| format!("user-{n:02}")).collect();
+        let users = users(setting);
         let names: Vec<(String, String)> = (0..setting.clients)
             .map(|n| {
                 let user = users[n % users.len()].clone();
@@ -179,16 +230,16 @@ impl Clients {
         let mut rng = Rng::new(setting.seed, "away");
         let away: Vec<String> = users.iter().filter(|_| rng.chance(100)).cloned().collect();
         let pace_ms = setting.pace_ms;
-        let environment = Environment { nodes, users, away: away.clone(), groups, feeds, publishers, began, pace_ms };
+        let contacts = setting.features.contacts;
+        let environment = Environment { nodes, users, away: away.clone(), groups, feeds, publishers, contacts, began, pace_ms };
         let environment = Arc::new(environment);
         let phase = watch::Sender::new(Phase::Run);
         let progress: Arc<[Arc<Progress>]> = names.iter().map(|_| Arc::new(Progress::default())).collect();
         let mut tasks = JoinSet::new();
         for ((name, user), progress) in names.iter().zip(progress.iter()) {
             let recorder = Recorder::new(name, user, began, setting.histories.as_deref()).context("cannot write histories")?;
-            let may_publish = environment.publishers.contains(user);
-            let token = if may_publish { testbed.publisher_token(user)? } else { testbed.token(user)? };
-            let who = (name.clone(), user.clone(), token);
+            let scope = environment.publishers.contains(user).then_some("events:write");
+            let who = (name.clone(), user.clone(), Tokens::new(testbed.signer.clone(), user, scope)?);
             let rng = Rng::new(setting.seed, name);
             tasks.spawn(Actor::new(who, Arc::clone(&environment), rng, recorder, phase.subscribe(), Arc::clone(progress)).run());
         }
@@ -207,6 +258,23 @@ impl Clients {
         self.enter(Phase::Hear, timeline);
         stuck.extend(self.wait(&mut PhaseLimit::begin(), |client| self.not_quiet(client, began)).await);
         stuck
+    }
+
+    /// The users, each with its first client.
+    fn users(&self) -> Arc<[(String, String)]> {
+        let first = self.names.iter().filter(|(client, _)| client.ends_with("-1"));
+        first.map(|(client, user)| (user.clone(), client.clone())).collect()
+    }
+
+    /// Waits until the clients have written down more than this. A service that repeats without an end would fill the memory.
+    async fn overflow(&self, records_max: usize) -> String {
+        loop {
+            let records: usize = self.progress.iter().map(|progress| progress.records.load(Ordering::Relaxed)).sum();
+            if records > records_max {
+                return format!("the run was ended: its clients had written down {records} records, and {records_max} are the most");
+            }
+            sleep(POLL_INTERVAL).await;
+        }
     }
 
     fn enter(&self, phase: Phase, timeline: &Timeline) {
@@ -281,6 +349,25 @@ impl PhaseLimit {
     }
 }
 
+/// The users of a run. Every third one has two clients.
+fn users(setting: &RunConfig) -> Vec<String> {
+    (0..setting.clients - setting.clients / 3).map(|n| format!("user-{n:02}")).collect()
+}
+
+/// Makes all users contacts of one another, before there are groups: a group is made with contacts only.
+async fn befriend(users: &[String], testbed: &Testbed, acts: &mut Recorder) -> anyhow::Result<()> {
+    let pairs = users.iter().flat_map(|user| users.iter().filter(move |other| *other != user).map(move |other| (user, other)));
+    let pairs: Vec<(u64, (&String, &String))> = (0..).zip(pairs).collect();
+    for (ask, (user, other)) in &pairs {
+        acts.note(0, Event::ContactAsked { ask: *ask, user: (*user).clone(), other: (*other).clone(), wants: true });
+    }
+    testbed.database.befriend(users).await?;
+    for (ask, _) in &pairs {
+        acts.note(0, Event::ContactAnswered { ask: *ask, is_done: true, answer: "done".to_owned() });
+    }
+    Ok(())
+}
+
 /// Makes groups, one for every four users.
 async fn groups(setting: &RunConfig, testbed: &Testbed, users: &[String]) -> anyhow::Result<Vec<Group>> {
     let mut rng = Rng::new(setting.seed, "groups");
@@ -310,4 +397,36 @@ async fn feeds(setting: &RunConfig, testbed: &Testbed, users: &[String]) -> anyh
         feeds.push(Feed { feed, publishers });
     }
     Ok(feeds)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::super::testbed::StandbyMode;
+    use super::*;
+
+    #[tokio::test]
+    async fn run_is_ended_with_a_word_once_its_clients_together_have_written_down_too_much() {
+        let progress: Arc<[Arc<Progress>]> = [Arc::default(), Arc::default()].into();
+        let (phase, tasks) = (watch::Sender::new(Phase::Run), JoinSet::new());
+        let clients = Clients { away: Vec::new(), names: Vec::new(), progress: Arc::clone(&progress), phase, tasks };
+        progress.iter().zip([60, 40]).for_each(|(client, records)| client.records.store(records, Ordering::Relaxed));
+        assert_eq!(clients.overflow(100).now_or_never(), None);
+        progress[1].records.store(41, Ordering::Relaxed);
+        let words = clients.overflow(100).now_or_never().unwrap();
+        assert!(words.contains("101 records, and 100 are the most"), "{words}");
+    }
+
+    #[test]
+    fn records_that_end_a_run_are_many_more_than_one_has_and_follow_its_length_and_pace() {
+        let records_max = |minutes: u64, pace_ms: u64| {
+            let features = Features { standby: StandbyMode::None, encryption: false, contacts: false };
+            let time = Duration::from_secs(minutes * 60);
+            RunConfig { seed: 1, time, nodes: 3, clients: 24, pace_ms, features, plan: Vec::new(), histories: None }.records_max()
+        };
+        assert_eq!(records_max(1, 250), 24 * 42_000);
+        assert_eq!(records_max(30, 250), 24 * 390_000);
+        assert_eq!((records_max(1, 60), records_max(1, 60_000)), (24 * 78_000, 24 * 42_000));
+    }
 }

@@ -16,6 +16,7 @@ use super::proxy::{Half, NetworkState, Proxy};
 use super::rng::Rng;
 use super::testbed::{Backend, End, Node, Testbed};
 use restante::cli::exit::words as words_of;
+use restante_judge::Recorder;
 
 /// A clock is off by at most ten minutes.
 const CLOCK_OFF_BY_MS_MAX: u64 = 600_000;
@@ -51,12 +52,18 @@ pub struct Faults {
     pub testbed: Arc<Testbed>,
     /// The clients' flags, through which a fault can ask something of a client.
     pub clients: Arc<[Arc<Progress>]>,
+    /// The users, each with one of its clients.
+    pub users: Arc<[(String, String)]>,
     /// The run's timeline.
     pub timeline: Timeline,
     /// Messages that were recalled in SQL.
     pub recalled: Arc<Mutex<HashSet<Uuid>>>,
     /// Messages that were put back, with the recipient.
     pub requeued: Arc<Mutex<HashSet<(Uuid, String)>>>,
+    /// The acts of an application and an operator in SQL.
+    pub acts: Arc<Mutex<Recorder>>,
+    /// Held by the rotation of data keys that is under way.
+    pub rotating: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Faults {
@@ -113,6 +120,10 @@ impl Faults {
             Kind::StandbyKill => return database.kill_standby(lasts).await,
             Kind::Requeue => return self.requeue(&mut rng).await,
             Kind::Recall => return self.recall(&mut rng).await,
+            Kind::Block => return self.block(&mut rng).await,
+            Kind::Revoke => return self.revoke(&mut rng).await,
+            Kind::Rotate => return self.rotate(node, lasts).await,
+            Kind::MasterKeys => self.testbed.turn_master_keys(lasts).await?,
             Kind::Purge => match database.purge(&mut rng).await? {
                 Some((user, gone)) => words = format!("{gone} rows of {user}"),
                 None => return Ok(FaultOutcome::PassedOver("nobody has events".to_owned())),
@@ -155,6 +166,8 @@ const fn is_of_a_node(kind: Kind) -> bool {
         Kind::DatabaseCut | Kind::DatabaseStall | Kind::DatabaseHalfOpen | Kind::DatabaseLoss | Kind::DatabaseDelay | Kind::DiskFull => {
             true
         }
+        Kind::Rotate => true,
+        Kind::Block | Kind::Revoke | Kind::MasterKeys => false,
         Kind::Double | Kind::PostmasterKill | Kind::PostmasterStop | Kind::PostgresFast | Kind::PostgresImmediate => false,
         Kind::BackendStop | Kind::BackendKill | Kind::BackendEnd | Kind::ListenerEnd | Kind::Requeue | Kind::Recall | Kind::Purge => false,
         Kind::Promote | Kind::StandbyStop | Kind::StandbyKill => false,

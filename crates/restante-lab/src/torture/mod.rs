@@ -2,10 +2,11 @@
 //! At the end the judge decides whether anything was lost, doubled, reordered, or told wrongly. In the manner of Jepsen, on one
 //! machine, with one command.
 //!
-//! [`plan`] draws the faults, [`faults`] does them to the [`testbed`] and its proxies ([`proxy`]), [`outcome`] counts what came of
+//! [`plan`] draws the faults, [`faults`] does them to the [`testbed`] and its proxies ([`proxy`]), or in SQL ([`acts`]); [`outcome`] counts what came of
 //! them. [`actor`] is a client, which writes its history for the judge. [`conductor`] is the whole run.
 
 mod actor;
+mod acts;
 mod conductor;
 mod faults;
 mod outcome;
@@ -28,14 +29,14 @@ use plan::Kind;
 use report::Verdict;
 use restante::cli::exit::{Exit, UsageError, words as words_of};
 pub(crate) use rng::Rng;
-use testbed::{StandbyMode, Testbed};
+use testbed::{Features, StandbyMode, Testbed};
 
 pub const ABOUT: &str = "\
 Break everything that can break, and see whether the promise holds.
 
 It starts several nodes on a PostgreSQL of its own, all of it in a temporary directory, with a proxy on every way between clients and nodes \
 and between nodes and PostgreSQL. Clients send (to groups and to each other, with ids of their own, and the same id again), ack by id and by \
-number, reject, read, come back, change devices and nodes, join and leave. Meanwhile faults come as the seed draws them: nodes and PostgreSQL \
+number, reject, read, come back, change devices and nodes, join and leave, block one another, and revoke their tokens. Meanwhile faults come as the seed draws them: nodes and PostgreSQL \
 are killed, stopped and restarted, connections are cut, stalled and left half open, the disk is full. In the end everything is mended, every \
 client comes back once more, and a judge that shares nothing with the service decides over what the clients saw and what the database holds.
 
@@ -75,6 +76,12 @@ pub struct Args {
     /// The standby lags, and is promoted all the same: confirmed messages are lost, and the verdict has to say so
     #[arg(long, hide = true, requires = "standby")]
     asynchronous: bool,
+    /// Messages and events are encrypted at rest; faults rotate data keys and change master keys
+    #[arg(long)]
+    encryption: bool,
+    /// Only contacts may write to one another; clients remove one another and become contacts again
+    #[arg(long)]
+    contacts: bool,
     /// Write the verdict, with faults, counts and timeline, to this file; `-`: to stdout, instead of the text
     #[arg(long, value_name = "FILE")]
     json: Option<String>,
@@ -109,7 +116,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn torture(args: &Args, setting: &RunConfig) -> anyhow::Result<Exit> {
-    let testbed = Arc::new(Testbed::start(&args.program.path()?, setting.nodes, setting.standby).await?);
+    let testbed = Arc::new(Testbed::start(&args.program.path()?, setting.nodes, setting.features).await?);
     let run = conductor::run(setting, &testbed).await;
     if let Ok(testbed) = Arc::try_unwrap(testbed) {
         testbed.remove().await;
@@ -140,7 +147,7 @@ fn setting(args: &Args) -> anyhow::Result<RunConfig> {
         (true, false) => StandbyMode::Synchronous,
         (true, true) => StandbyMode::Asynchronous,
     };
-    let kinds = kinds(args.faults.as_deref(), standby)?;
+    let kinds = kinds(args.faults.as_deref(), standby, args.encryption)?;
     let nodes = usize::from(args.nodes);
     if let Some(folder) = &args.history {
         std::fs::create_dir_all(folder).map_err(|error| UsageError(format!("{}: {error}", folder.display())))?;
@@ -151,18 +158,22 @@ fn setting(args: &Args) -> anyhow::Result<RunConfig> {
         nodes,
         clients: usize::from(args.clients),
         pace_ms: args.pace,
-        standby,
+        features: Features { standby, encryption: args.encryption, contacts: args.contacts },
         plan: plan::draw(seed, time, nodes, &kinds),
         histories: args.history.clone(),
     })
 }
 
-fn kinds(names: Option<&str>, standby: StandbyMode) -> Result<Vec<Kind>, UsageError> {
-    let is_possible = |kind: &Kind| standby != StandbyMode::None || !kind.needs_standby();
+fn kinds(names: Option<&str>, standby: StandbyMode, encryption: bool) -> Result<Vec<Kind>, UsageError> {
+    let lacks = |kind: Kind| match kind {
+        _ if kind.needs_standby() && standby == StandbyMode::None => Some("--standby"),
+        _ if kind.needs_encryption() && !encryption => Some("--encryption"),
+        _ => None,
+    };
     match names {
-        None => Ok(Kind::ALL.iter().copied().filter(is_possible).collect()),
+        None => Ok(Kind::ALL.iter().copied().filter(|kind| lacks(*kind).is_none()).collect()),
         Some("none") => Ok(Vec::new()),
-        Some(names) => names.split(',').map(|name| kind(name.trim()).and_then(|kind| possible(kind, is_possible(&kind)))).collect(),
+        Some(names) => names.split(',').map(|name| kind(name.trim()).and_then(|kind| possible(kind, lacks(kind)))).collect(),
     }
 }
 
@@ -170,8 +181,8 @@ fn kind(name: &str) -> Result<Kind, UsageError> {
     Kind::named(name).ok_or_else(|| UsageError(format!("{name:?} is no kind of fault; `restante-lab torture --faults list` shows them")))
 }
 
-fn possible(kind: Kind, is_possible: bool) -> Result<Kind, UsageError> {
-    if is_possible { Ok(kind) } else { Err(UsageError(format!("{} takes --standby", kind.name()))) }
+fn possible(kind: Kind, lacks: Option<&str>) -> Result<Kind, UsageError> {
+    lacks.map_or(Ok(kind), |option| Err(UsageError(format!("{} takes {option}", kind.name()))))
 }
 
 /// The error with its causes, in words.
@@ -186,12 +197,14 @@ mod tests {
     #[test]
     fn faults_are_chosen_by_name_and_unknown_or_impossible_ones_are_refused() {
         let (without, with) = (StandbyMode::None, StandbyMode::Synchronous);
-        assert_eq!(kinds(Some("cut, pg-kill"), without).unwrap(), [Kind::Cut, Kind::PostmasterKill]);
-        assert_eq!(kinds(None, with).unwrap(), Kind::ALL);
-        assert!(kinds(None, without).unwrap().iter().all(|kind| !kind.needs_standby()));
-        assert!(kinds(Some("none"), with).unwrap().is_empty());
-        assert!(kinds(Some("flood"), with).is_err());
-        assert_eq!(kinds(Some("promote"), with).unwrap(), [Kind::Promote]);
-        assert!(kinds(Some("cut,promote"), without).unwrap_err().to_string().contains("--standby"));
+        assert_eq!(kinds(Some("cut, pg-kill"), without, false).unwrap(), [Kind::Cut, Kind::PostmasterKill]);
+        assert_eq!(kinds(None, with, true).unwrap(), Kind::ALL);
+        assert!(kinds(None, without, true).unwrap().iter().all(|kind| !kind.needs_standby()));
+        assert!(kinds(None, with, false).unwrap().iter().all(|kind| !kind.needs_encryption()));
+        assert!(kinds(Some("none"), with, true).unwrap().is_empty());
+        assert!(kinds(Some("flood"), with, true).is_err());
+        assert_eq!(kinds(Some("promote,rotate"), with, true).unwrap(), [Kind::Promote, Kind::Rotate]);
+        assert!(kinds(Some("cut,promote"), without, true).unwrap_err().to_string().contains("--standby"));
+        assert!(kinds(Some("rotate"), with, false).unwrap_err().to_string().contains("--encryption"));
     }
 }

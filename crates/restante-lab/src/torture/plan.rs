@@ -66,6 +66,10 @@ kinds! {
     StandbyKill "standby-kill" 3 200 2000 "with --standby: kill -9 of the standby, and a new start: no commit is confirmed";
     Requeue "requeue" 4 1 1 "an operator puts a failed message back";
     Recall "recall" 5 1 1 "an application recalls a message in SQL";
+    Block "block" 5 1 1 "an application blocks a user in SQL, or blocks it no more";
+    Revoke "revoke" 3 1 1 "an operator revokes tokens in SQL";
+    Rotate "rotate" 6 200 1500 "with --encryption: data keys are rotated, and a node is killed while messages are sealed anew";
+    MasterKeys "master-keys" 4 200 1500 "with --encryption: all nodes are killed, one after another, and started with their master keys in another order";
     Purge "purge" 6 1 1 "what a user has finished of alerts and events is removed, as if it were months old";
 }
 
@@ -88,6 +92,16 @@ impl Kind {
     /// Tells whether it needs a standby.
     pub const fn needs_standby(self) -> bool {
         matches!(self, Self::Promote | Self::StandbyStop | Self::StandbyKill)
+    }
+
+    /// Tells whether it needs encryption at rest.
+    pub const fn needs_encryption(self) -> bool {
+        matches!(self, Self::Rotate | Self::MasterKeys)
+    }
+
+    /// Tells whether it breaks nothing: somebody asks the service, or the database, for something.
+    pub const fn is_request(self) -> bool {
+        matches!(self, Self::Double | Self::Requeue | Self::Recall | Self::Block | Self::Revoke | Self::Purge)
     }
 
     /// The kind of this name.

@@ -17,60 +17,32 @@ struct Counts(BTreeMap<&'static str, u64>);
 impl Counts {
     fn of(evidence: &Evidence) -> Self {
         let mut counts = Self::default();
-        for record in evidence.histories.iter().flat_map(|history| &history.records) {
-            counts.add(match &record.event {
-                Event::Connecting { .. } => "connections tried",
-                Event::Ready { .. } => "connections greeted",
-                Event::SendAttempted { .. } => "sends attempted",
-                Event::SendConfirmed { duplicate: true, .. } => "sends confirmed as duplicates",
-                Event::SendConfirmed { .. } => "sends confirmed",
-                Event::SendRefused { .. } => "sends refused or postponed",
-                Event::Received { .. } => "envelopes received",
-                Event::Rejected { .. } => "envelopes rejected",
-                Event::AckedIds { .. } | Event::AckedUpTo { .. } => "ack frames",
-                Event::ReadUpTo { .. } => "reads",
-                Event::Told(_) => "receipts",
-                Event::Gap { .. } => "gaps named",
-                Event::PublishAttempted(_) => "events published",
-                Event::PublishConfirmed { duplicate: true, .. } => "events confirmed as duplicates",
-                Event::PublishConfirmed { .. } => "events confirmed",
-                Event::PublishRefused { .. } => "events refused or postponed",
-                Event::EventReceived { .. } => "events received",
-                Event::FeedGap { .. } => "gaps of feeds named",
-                Event::FollowAnswered { is_done: true, .. } => "follows and unfollows",
-                Event::RecallAsked { .. } => "recalls asked for",
-                Event::RecallAnswered { recalled_at: Some(_), .. } => "recalls answered",
-                Event::NoticeReceived { .. } => "notices of recalls received",
-                Event::MuteAnswered { is_done: true, .. } => "changes of what is muted",
-                Event::Membership { .. } => "joins and leaves",
-                Event::Closed { .. }
-                | Event::AckConfirmed { .. }
-                | Event::ReadConfirmed { .. }
-                | Event::Drained { .. }
-                | Event::Resuming { .. }
-                | Event::ReadyOf { .. }
-                | Event::RecallAnswered { .. }
-                | Event::RecallTold { .. }
-                | Event::MuteAsked { .. }
-                | Event::MuteAnswered { .. }
-                | Event::FollowAsked { .. }
-                | Event::FollowAnswered { .. }
-                | Event::Objection { .. } => {
-                    continue;
-                }
-            });
+        for record in evidence.histories.iter().flat_map(|history| &history.records).chain(&evidence.acts) {
+            if let Some(what) = counted(&record.event) {
+                counts.add(what);
+            }
         }
-        counts.0.insert("messages stored", evidence.snapshot.messages.len() as u64);
+        counts.add_stored(evidence);
+        counts
+    }
+
+    /// Counts what the database holds at the end.
+    fn add_stored(&mut self, evidence: &Evidence) {
+        self.0.insert("messages stored", evidence.snapshot.messages.len() as u64);
         let recalled = evidence.snapshot.messages.values().filter(|message| message.is_recalled).count();
-        counts.0.insert("messages recalled", recalled as u64);
-        counts.0.insert("events stored", evidence.snapshot.feeds.events.len() as u64);
-        counts.0.insert("rows of events", evidence.snapshot.feeds.rows.len() as u64);
-        counts.0.insert("rows of events removed", evidence.snapshot.feeds.removed.len() as u64);
+        self.0.insert("messages recalled", recalled as u64);
+        let ended = |reason: &str| evidence.snapshot.rows.iter().filter(|row| row.reason == reason).count() as u64;
+        self.0.insert("rows ended by a block", ended("undelivered"));
+        let sealed = evidence.snapshot.messages.values().filter(|message| message.is_sealed).count();
+        self.0.insert("messages sealed", sealed as u64);
+        self.0.insert("events stored", evidence.snapshot.feeds.events.len() as u64);
+        self.0.insert("rows of events", evidence.snapshot.feeds.rows.len() as u64);
+        self.0.insert("rows of events removed", evidence.snapshot.feeds.removed.len() as u64);
         let merged = |record: &&restante_judge::Record| matches!(record.event, Event::EventReceived { merged: Some(2..), .. });
         let records = evidence.histories.iter().flat_map(|history| &history.records);
-        counts.0.insert("events received that stand for several", records.filter(merged).count() as u64);
+        self.0.insert("events received that stand for several", records.filter(merged).count() as u64);
         for row in &evidence.snapshot.rows {
-            counts.add(match row.status {
+            self.add(match row.status {
                 Status::Sent => "rows sent",
                 Status::Delivered => "rows delivered",
                 Status::Read => "rows read",
@@ -78,14 +50,69 @@ impl Counts {
                 Status::Expired => "rows expired",
             });
         }
-        counts.0.insert("users who stayed away", evidence.away.len() as u64);
-        counts.0.insert("rows requeued", evidence.requeued.len() as u64);
-        counts
+        self.0.insert("users who stayed away", evidence.away.len() as u64);
+        self.0.insert("rows requeued", evidence.requeued.len() as u64);
     }
 
     fn add(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
     }
+}
+
+/// The name under which an event is counted; none: it is not.
+const fn counted(event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::Connecting { .. } => "connections tried",
+        Event::Ready { .. } => "connections greeted",
+        Event::SendAttempted { .. } => "sends attempted",
+        Event::SendConfirmed { duplicate: true, .. } => "sends confirmed as duplicates",
+        Event::SendConfirmed { .. } => "sends confirmed",
+        Event::SendRefused { .. } => "sends refused or postponed",
+        Event::Received { .. } => "envelopes received",
+        Event::Rejected { .. } => "envelopes rejected",
+        Event::AckedIds { .. } | Event::AckedUpTo { .. } => "ack frames",
+        Event::ReadUpTo { .. } => "reads",
+        Event::Told(_) => "receipts",
+        Event::Gap { .. } => "gaps named",
+        Event::PublishAttempted(_) => "events published",
+        Event::PublishConfirmed { duplicate: true, .. } => "events confirmed as duplicates",
+        Event::PublishConfirmed { .. } => "events confirmed",
+        Event::PublishRefused { .. } => "events refused or postponed",
+        Event::EventReceived { .. } => "events received",
+        Event::FeedGap { .. } => "gaps of feeds named",
+        Event::FollowAnswered { is_done: true, .. } => "follows and unfollows",
+        Event::RecallAsked { .. } => "recalls asked for",
+        Event::RecallAnswered { recalled_at: Some(_), .. } => "recalls answered",
+        Event::NoticeReceived { .. } => "notices of recalls received",
+        Event::MuteAnswered { is_done: true, .. } => "changes of what is muted",
+        Event::BlockAnswered { is_done: true, .. } => "blocks made and taken back",
+        Event::ContactAnswered { is_done: true, .. } => "contacts made and removed",
+        Event::RevokeAnswered { revoked_at_ms: Some(_), .. } => "revocations",
+        Event::TokenRefused => "tokens refused",
+        Event::Membership { .. } => "joins and leaves",
+        Event::Closed { .. }
+        | Event::AckConfirmed { .. }
+        | Event::ReadConfirmed { .. }
+        | Event::Drained { .. }
+        | Event::Resuming { .. }
+        | Event::ReadyOf { .. }
+        | Event::RecallAnswered { .. }
+        | Event::RecallTold { .. }
+        | Event::MuteAsked { .. }
+        | Event::MuteAnswered { .. }
+        | Event::FollowAsked { .. }
+        | Event::FollowAnswered { .. }
+        | Event::BlockAsked { .. }
+        | Event::BlockAnswered { .. }
+        | Event::ContactAsked { .. }
+        | Event::ContactAnswered { .. }
+        | Event::ToldWhy { .. }
+        | Event::Presenting { .. }
+        | Event::RevokeAsked { .. }
+        | Event::RevokeAnswered { .. }
+        | Event::Unreadable { .. }
+        | Event::Objection { .. } => return None,
+    })
 }
 
 /// The verdict of a run.

@@ -6,6 +6,12 @@ pub const USER_ID_CHARS_MAX: usize = 128;
 pub const DEVICE_ID_CHARS_MAX: usize = 64;
 /// Bytes of a token, as its text.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Characters of the name of an account.
+pub const ACCOUNT_NAME_CHARS_MAX: usize = 64;
+/// Characters of the name by which an account is shown.
+pub const ACCOUNT_SHOWN_CHARS_MAX: usize = 256;
+/// Characters of a password. NIST SP 800-63B wants at least 64.
+pub const PASSWORD_CHARS_MAX: usize = 128;
 /// Devices of a user.
 pub const DEVICES_PER_USER_MAX: usize = 50;
 /// Days after which a device that is not connected is removed.
@@ -94,9 +100,15 @@ pub const MUTED_CHATS_MAX: usize = 1_000;
 pub const BLOCKS_MAX: u32 = 10_000;
 /// Contacts of a user, with the requests that it has made.
 pub const CONTACTS_MAX: u32 = 10_000;
-/// Users on a page of contacts or blocks when a client asks for no number.
+/// Invitations that wait for a user.
+pub const INVITATIONS_MAX: u16 = 100;
+/// Invitations that a user has made, until they are accepted or end; those that were declined among them.
+pub const INVITATIONS_MADE_MAX: u16 = 500;
+/// Days for which an invitation waits.
+pub const INVITATION_DAYS: u16 = 30;
+/// Users or invitations on a page of contacts, blocks or invitations when a client asks for no number.
 pub const PEOPLE_PAGE_DEFAULT: u16 = 100;
-/// Users on such a page at most.
+/// The most of them on such a page.
 pub const PEOPLE_PAGE_MAX: u16 = 500;
 /// Publishers of a feed.
 pub const PUBLISHERS_MAX: u32 = 500;
@@ -106,3 +118,5 @@ pub const STATISTICS_DAYS_MAX: i64 = 31;
 pub const TOKEN_ID_CHARS_MAX: usize = 256;
 /// Dead letters that one request puts back or gives up.
 pub const DEAD_LETTERS_MAX: usize = 100;
+/// The largest factor by which an operator multiplies the rates of a user.
+pub const LIMIT_FACTOR_MAX: u16 = 1_000;

@@ -1,5 +1,5 @@
 //! Revocations: tokens that are worth nothing although they have not expired. A token of this service is told apart by its user, by the time at
-//! which it was issued, and by its id; a device is that of the connection that it opens.
+//! which it was issued, and by its id or that of its login; a device is that of the connection that it opens.
 
 use time::OffsetDateTime;
 
@@ -12,7 +12,7 @@ pub enum Revoked {
     User(ExternalId),
     /// The same for connections and requests of one device of the user.
     Device(ExternalId, DeviceId),
-    /// The one with this id (`jti`).
+    /// The one with this id (`jti`), or those of the login with this id (`sid`).
     Token(String),
 }
 
@@ -40,6 +40,8 @@ pub struct HeldToken {
     pub external: ExternalId,
     /// Its id, if it has one.
     pub id: Option<String>,
+    /// The id of the login that it was issued for, if it has one.
+    pub login_id: Option<String>,
     /// The time at which it was issued, if it says so. A token that does not is as old as can be.
     pub issued_at: Option<OffsetDateTime>,
 }

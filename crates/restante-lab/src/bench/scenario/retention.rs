@@ -20,7 +20,7 @@ const MONTH_DAYS: u32 = 30;
 const KEPT_DAYS: u32 = 90;
 /// The figure that is compared.
 const THERE: &str = "sent → recipient";
-/// What it is compared in.
+/// The two conditions that are compared.
 const WITHOUT: &str = "without";
 const BESIDE: &str = "beside it";
 /// Turns of each.
@@ -101,7 +101,7 @@ async fn write(database: &PgPool, crowd: &Crowd, sizes: &Sizes, days_ago: u32, p
     Ok(())
 }
 
-/// How a purge goes on after a pass.
+/// The pace of a purge after a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purging {
     /// Not at all.

@@ -38,6 +38,9 @@ impl Actor {
     /// Acts. To be called every few milliseconds, and after each frame.
     pub(super) fn act(&mut self, wire: &mut Wire) -> Next {
         while let Some(Ok(noted)) = self.http_calls.try_join_next() {
+            if let Event::BlockAnswered { .. } | Event::ContactAnswered { .. } = &noted {
+                self.state.asked_at = None;
+            }
             self.recorder.note(self.connection, noted);
         }
         if !self.state.connection.as_ref().is_some_and(|session| session.is_ready) {
@@ -66,14 +69,17 @@ impl Actor {
 
     fn draw_an_action(&mut self, wire: &mut Wire) -> Next {
         match self.rng.between(1, 1000) {
-            1..=500 => self.say_something(),
-            501..=750 => self.publish_something(),
-            751..=790 => self.change_a_following(),
-            791..=830 => self.repeat_something(wire),
-            831..=850 => self.publish_again(wire),
-            851..=885 => self.change_a_membership(),
-            886..=935 => self.recall_something(wire),
-            936..=945 => self.change_mutes(),
+            1..=460 => self.say_something(),
+            461..=695 => self.publish_something(),
+            696..=735 => self.change_a_following(),
+            736..=775 => self.repeat_something(wire),
+            776..=795 => self.publish_again(wire),
+            796..=825 => self.change_a_membership(),
+            826..=870 => self.recall_something(wire),
+            871..=880 => self.change_mutes(),
+            881..=910 if self.environment.contacts => self.change_a_contact(),
+            881..=940 => self.change_a_block(wire),
+            941..=945 => self.revoke_something(),
             946..=960 => return Next::Leave,
             961..=975 => return Next::Double,
             976..=985 => return Next::StopReading(self.rng.pause_ms(300, 2500)),
@@ -94,12 +100,18 @@ impl Actor {
         let groups: Vec<Uuid> =
             self.environment.groups.iter().filter(|group| group.people.contains(&self.user)).map(|group| group.chat).collect();
         let chat = if self.rng.chance(700) { self.rng.one_of(&groups).copied() } else { None };
-        let to = if chat.is_none() { self.rng.one_of(&self.environment.users).cloned() } else { None };
+        let to = if chat.is_none() { self.somebody() } else { None };
         let filling = if self.rng.chance(20) { self.rng.between(1, 8000) } else { self.rng.between(0, 60) };
         let content = format!("{} says {} {}", self.name, self.state.made, "x".repeat(usize::try_from(filling).unwrap_or_default()));
         let expires_at = self.rng.chance(30).then(|| soon(self.rng.pause_ms(500, 6000))).flatten();
         let message = self.rng.uuid();
         self.state.outbox.push_back(Outgoing { message, chat, to, content, expires_at, due: Some(Instant::now()) });
+    }
+
+    /// A user to write to: its rival as a rule, so that a block finds something that waits.
+    fn somebody(&mut self) -> Option<String> {
+        let rival = self.rival().cloned();
+        rival.filter(|_| self.rng.chance(500)).or_else(|| self.rng.one_of(&self.environment.users).cloned())
     }
 
     fn send_what_is_due(&mut self, wire: &mut Wire) {
@@ -189,8 +201,7 @@ impl Actor {
             true => (self.rng.one_of(&group.people).cloned().unwrap_or_default(), Change::Join),
             false => (self.user.clone(), Change::Leave),
         };
-        let node = self.rng.index(self.environment.nodes.len());
-        let (token, url) = (self.token.clone(), self.environment.nodes[node].clone());
+        let (token, url) = self.any_node();
         self.http_calls.spawn(async move {
             let call = async {
                 let http = Http::new(&url)?;

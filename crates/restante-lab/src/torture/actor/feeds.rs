@@ -207,8 +207,7 @@ impl Actor {
         let change = if self.rng.chance(650) { Change::Join } else { Change::Leave };
         let ask = self.state.number();
         self.recorder.note(self.connection, Event::FollowAsked { ask, feed, change });
-        let node = self.rng.index(self.environment.nodes.len());
-        let (token, url) = (self.token.clone(), self.environment.nodes[node].clone());
+        let (token, url) = self.any_node();
         self.http_calls.spawn(async move {
             let call = async {
                 let http = Http::new(&url)?;

@@ -12,8 +12,18 @@ use restante_judge::history::{Class, Event, Receipt, Status};
 use restante_session::domain;
 
 /// The error codes that a client that keeps the protocol may get.
-const ALLOWED: [&str; 9] =
-    ["busy", "unavailable", "rate_limited", "not_a_member", "restart", "too_slow", "no_acks", "displaced", "too_many_sessions"];
+const ALLOWED: [&str; 10] = [
+    "busy",
+    "unavailable",
+    "rate_limited",
+    "not_a_member",
+    "restart",
+    "too_slow",
+    "no_acks",
+    "displaced",
+    "too_many_sessions",
+    "token_revoked",
+];
 
 impl Actor {
     /// Handles a frame of the connection.
@@ -35,15 +45,17 @@ impl Actor {
         }
     }
 
-    /// Handles a frame of a connection that was left open beside a newer one: it is only recorded.
+    /// Handles a frame of a connection that was left open beside a newer one: it is only recorded, and not acked.
     pub(super) fn overhear(&mut self, connection: u32, text: &str) {
-        match Frame::parse(text).event {
+        let Frame { id, event } = Frame::parse(text);
+        match event {
             ServiceEvent::Receive(envelope) => self.note_envelope(connection, &envelope),
             ServiceEvent::Batch(envelopes) => envelopes.iter().for_each(|envelope| self.note_envelope(connection, envelope)),
             ServiceEvent::FeedEvent(event) => self.note_feed_event(connection, &event),
             ServiceEvent::FeedEvents(events) => events.iter().for_each(|event| self.note_feed_event(connection, event)),
             ServiceEvent::Recalled(notice) => _ = self.note_notice(connection, &notice),
             ServiceEvent::Gap(gap) => self.note_gap(connection, &gap),
+            ServiceEvent::Other { event, .. } if event == "block:ok" => self.block_done(connection, id.as_deref()),
             ServiceEvent::Malformed { text, error } => self.object(connection, format!("{error}: {text}")),
             _ => {}
         }
@@ -92,6 +104,9 @@ impl Actor {
                     self.state.answered(ask);
                 }
             }
+            ServiceEvent::Other { event, .. } if event == "block:ok" => self.block_done(connection, id),
+            // Contacts are a hint, too.
+            ServiceEvent::Other { event, .. } if event.starts_with("contact:") && self.environment.contacts => {}
             ServiceEvent::Other { event, .. } => self.object(connection, format!("an unknown event: {event}")),
             // The rest (echoes, presence, typing, memberships) are hints, which the judge does not need.
             _ => {}
@@ -121,13 +136,18 @@ impl Actor {
         let is_late = error.code == "invalid" && message.is_some_and(|message| self.has_its_time(message));
         let ask = id.and_then(|id| id.parse::<u64>().ok());
         let was_reject = error.code == "not_found" && ask.is_some();
-        if !ALLOWED.contains(&error.code.as_str()) && !is_late && !was_reject {
+        // Between users of whom one blocks the other. The judge knows whether there may be a block.
+        let was_refused = error.code == "not_accepted" && message.is_some();
+        if !ALLOWED.contains(&error.code.as_str()) && !is_late && !was_reject && !was_refused {
             self.object(connection, format!("error {}: {} (about {id:?})", error.code, error.message));
         }
         if let Some(ask) = ask {
             self.state.answered(ask);
             if self.state.recalls.remove(&ask) {
                 self.recorder.note(connection, Event::RecallAnswered { ask, recalled_at: None, answer: error.code.clone() });
+            }
+            if self.state.blocks.remove(&ask) {
+                self.recorder.note(connection, Event::BlockAnswered { ask, is_done: false, answer: error.code.clone() });
             }
         }
         let Some(message) = message else { return };
@@ -191,6 +211,9 @@ impl Actor {
     }
 
     fn note_envelope(&mut self, connection: u32, envelope: &Envelope) {
+        if envelope.unreadable {
+            self.recorder.note(connection, Event::Unreadable { id: envelope.message_id.0, class: class(envelope.class) });
+        }
         let received = Event::Received {
             message: envelope.message_id.0,
             chat: envelope.chat_id.0,
@@ -205,6 +228,9 @@ impl Actor {
     }
 
     fn note_feed_event(&mut self, connection: u32, event: &FeedEvent) {
+        if event.unreadable {
+            self.recorder.note(connection, Event::Unreadable { id: event.event_id.0, class: class(event.class) });
+        }
         let received = Event::EventReceived {
             event: event.event_id.0,
             class: class(event.class),
@@ -232,6 +258,10 @@ impl Actor {
     fn told(&mut self, connection: u32, update: StatusUpdate) {
         if update.marks_cursor.is_some() {
             self.state.marks = update.marks_cursor;
+        }
+        let reasons = update.except.iter().filter_map(|except| except.reason.as_ref()).chain(update.reason.as_ref());
+        for reason in reasons {
+            self.recorder.note(connection, Event::ToldWhy { chat: update.chat_id.0, reason: reason.clone() });
         }
         let (Some(state), Some(user)) = (update.status, update.user_id) else {
             return self.object(connection, "counts instead of names in a small chat".to_owned());

@@ -3,13 +3,15 @@
 //! allows.
 //!
 //! [`state`] is what the client knows, [`listener`] handles frames, [`actions`] is what it does by itself, [`feeds`] the same with events,
-//! [`recalls`] what it takes back and mutes.
+//! [`recalls`] what it takes back and mutes, [`policies`] what it blocks and revokes, with the tokens that it holds ([`tokens`]).
 
 mod actions;
 mod feeds;
 mod listener;
+mod policies;
 mod recalls;
 mod state;
+mod tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -29,6 +31,7 @@ use restante_session::domain;
 use state::{ClientState, Connection};
 
 pub use feeds::Feed;
+pub use tokens::Tokens;
 
 /// A phase of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +55,8 @@ pub struct Progress {
     pub drained_in: AtomicU64,
     /// The time of the last frame, in milliseconds of the run.
     pub heard_ms: AtomicU64,
+    /// The number of records of its history.
+    pub records: AtomicUsize,
     /// Set by a fault: the client opens a second connection beside its first.
     pub doubles: AtomicBool,
 }
@@ -82,6 +87,8 @@ pub struct Environment {
     pub feeds: Vec<Feed>,
     /// Users whose tokens allow them to publish to everything.
     pub publishers: Vec<String>,
+    /// Only contacts may write to one another.
+    pub contacts: bool,
     /// The instant that counts as 0.
     pub began: Instant,
     /// Milliseconds between two actions of a client, on average.
@@ -92,7 +99,7 @@ pub struct Environment {
 pub struct Actor {
     name: String,
     user: String,
-    token: String,
+    tokens: Tokens,
     environment: Arc<Environment>,
     rng: Rng,
     recorder: Recorder,
@@ -115,11 +122,13 @@ const CONNECT_MAX: Duration = Duration::from_secs(6);
 /// Nodes ping every 2 s in a run, so a connection that is silent this long is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(7);
 const TICK_MS: u64 = 50;
+/// The close code of a connection whose token is worth nothing.
+const TOKEN_REFUSED: u16 = 4401;
 
 impl Actor {
-    /// A client with this name, user and token.
+    /// A client with this name, user and tokens.
     pub fn new(
-        (name, user, token): (String, String, String),
+        (name, user, tokens): (String, String, Tokens),
         environment: Arc<Environment>,
         rng: Rng,
         recorder: Recorder,
@@ -128,7 +137,7 @@ impl Actor {
     ) -> Self {
         let state = ClientState::new(&name);
         let events = feeds::Outbox::default();
-        Self { name, user, token, environment, rng, recorder, phase, progress, state, events, connection: 0, http_calls: JoinSet::new() }
+        Self { name, user, tokens, environment, rng, recorder, phase, progress, state, events, connection: 0, http_calls: JoinSet::new() }
     }
 
     /// Runs until the run is over, and returns the history.
@@ -158,13 +167,15 @@ impl Actor {
         let node = self.rng.index(self.environment.nodes.len());
         let is_last = self.phase() > Phase::Run;
         let device = self.state.choose_device(&mut self.rng, is_last);
-        let mut options = restante_client::Options::new(&self.environment.nodes[node], self.token.clone()).ok()?;
+        let token = self.tokens.present(&mut self.rng, !is_last);
+        let mut options = restante_client::Options::new(&self.environment.nodes[node], token.text).ok()?;
         options.resume = self.state.claim(device.as_deref(), &mut self.rng);
         options.marks.clone_from(&self.state.marks);
         options.window = Some([5, 20, 50, 200][self.rng.index(4)]);
         options.batch = self.rng.chance(300);
         options.device.clone_from(&device);
         self.note_connecting(node, device.clone(), options.resume.as_ref().map_or(&[], |(_, inboxes)| inboxes.as_slice()));
+        self.recorder.note(self.connection, Event::Presenting { token: token.id, issued_at: token.issued_at });
         let why = match timeout(CONNECT_MAX, Wire::connect(&options)).await {
             Ok(Ok(wire)) => {
                 let acks_by_id = is_last || self.rng.chance(500);
@@ -230,6 +241,12 @@ impl Actor {
 
     fn note_closed(&mut self, connection: u32, why: &WireError) {
         let code = if let WireError::Closed { code, .. } = why { *code } else { None };
+        if code == Some(TOKEN_REFUSED) || matches!(why, WireError::Refused { status: 401, .. }) {
+            self.recorder.note(connection, Event::TokenRefused);
+            if connection == self.connection {
+                self.tokens.refused();
+            }
+        }
         self.recorder.note(connection, Event::Closed { code, why: super::words(why) });
     }
 
@@ -247,6 +264,7 @@ impl Actor {
     fn note_heard(&self) {
         let heard = u64::try_from(self.environment.began.elapsed().as_millis()).unwrap_or_default();
         self.progress.heard_ms.store(heard, Ordering::Relaxed);
+        self.progress.records.store(self.recorder.records(), Ordering::Relaxed);
     }
 }
 

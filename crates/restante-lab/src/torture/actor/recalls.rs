@@ -86,8 +86,8 @@ impl Actor {
     }
 
     /// The client's token and the address of some node.
-    fn any_node(&mut self) -> (String, String) {
+    pub(super) fn any_node(&mut self) -> (String, String) {
         let node = self.rng.index(self.environment.nodes.len());
-        (self.token.clone(), self.environment.nodes[node].clone())
+        (self.tokens.current().text.clone(), self.environment.nodes[node].clone())
     }
 }

@@ -67,6 +67,10 @@ pub struct ClientState {
     pub confirmed: VecDeque<Outgoing>,
     /// The numbers of recalls without an answer, of all connections.
     pub recalls: HashSet<u64>,
+    /// The numbers of requests about blocks without an answer, of all connections.
+    pub blocks: HashSet<u64>,
+    /// When the last request about a block or a contact was made, while it has no answer.
+    pub asked_at: Option<Instant>,
     /// The cursor of the receipts that are known.
     pub marks: Option<String>,
     /// The epoch that the inbox numbers belong to.
@@ -98,6 +102,8 @@ impl ClientState {
             outbox: VecDeque::new(),
             confirmed: VecDeque::new(),
             recalls: HashSet::new(),
+            blocks: HashSet::new(),
+            asked_at: None,
             marks: None,
             epoch: String::new(),
             reached: HashMap::new(),

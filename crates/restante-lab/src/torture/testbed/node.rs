@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -49,34 +50,44 @@ pub struct Node {
     pub url: String,
     addr: SocketAddr,
     program: PathBuf,
-    settings: Vec<(String, String)>,
+    settings: std::sync::Mutex<Vec<(String, String)>>,
     process: Mutex<Option<ServiceProcess>>,
     last_words: LastWords,
 }
 
 impl Node {
-    /// Starts the node and its proxies.
+    /// Starts the node and its proxies. `settings` are those of the run.
     ///
     /// # Errors
     /// With the last lines of its log, when it does not start.
-    pub async fn start(program: &Path, number: usize, database: &Database, secret: &str) -> anyhow::Result<Self> {
+    pub async fn start(program: &Path, number: usize, database: &Database, settings: &[(String, String)]) -> anyhow::Result<Self> {
         let dir: PathBuf = database.dir().join(format!("node-{number}"));
         std::fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
         let back = Proxy::unix(&dir.join(SOCKET), database.route())?;
         let url = database.options().socket(&dir).to_url_lossy().to_string();
-        let own = [("DATABASE_URL", url), ("JWT_SECRET", secret.to_owned())].map(|(name, value)| (name.to_owned(), value));
+        let own = settings.iter().cloned().chain([("DATABASE_URL".to_owned(), url)]);
         let settings: Vec<_> = SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).chain(own).collect();
         let last_words = LastWords::default();
         let process = launch(program, &settings, "127.0.0.1:0", RIGHT, &last_words).await.with_context(|| last_words.text())?;
         let addr = process.addr();
         let (front, front_addr) = Proxy::tcp(addr).await?;
         let url = format!("http://{front_addr}");
-        Ok(Self { front, back, url, addr, program: program.to_owned(), settings, process: Mutex::new(Some(process)), last_words })
+        let (settings, process) = (std::sync::Mutex::new(settings), Mutex::new(Some(process)));
+        Ok(Self { front, back, url, addr, program: program.to_owned(), settings, process, last_words })
     }
 
     /// kill -9, and a new start after a pause with a clock that is right.
     pub async fn kill(&self, pause: Duration) -> anyhow::Result<()> {
         self.kill_and_turn_clock(pause, RIGHT).await
+    }
+
+    /// The same, and from its start on this setting is another one.
+    pub async fn kill_and_set(&self, pause: Duration, name: &str, value: &str) -> anyhow::Result<()> {
+        let set = |settings: &mut Vec<(String, String)>| {
+            settings.iter_mut().filter(|(of, _)| of == name).for_each(|(_, set)| value.clone_into(set));
+        };
+        set(&mut self.settings.lock().unwrap_or_else(PoisonError::into_inner));
+        self.kill(pause).await
     }
 
     /// The same, but until its next start the clock is off by this many milliseconds.
@@ -128,8 +139,9 @@ impl Node {
     /// Starts the node. While PostgreSQL is away it does not start, so this tries again until it does.
     async fn launch_again(&self, process: &mut Option<ServiceProcess>, off_by_ms: i64) -> anyhow::Result<()> {
         let give_up = Instant::now() + START_MAX;
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         loop {
-            match launch(&self.program, &self.settings, &self.addr.to_string(), off_by_ms, &self.last_words).await {
+            match launch(&self.program, &settings, &self.addr.to_string(), off_by_ms, &self.last_words).await {
                 Ok(launched) => {
                     *process = Some(launched);
                     return Ok(());
