@@ -131,6 +131,8 @@ struct Connection {
     confirmed: usize,
     /// The numbers that were named as gaps on this connection, in order.
     gaps: Vec<(i64, i64)>,
+    /// The highest number that was acked on this connection, confirmed.
+    highest: i64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -140,11 +142,14 @@ struct LastDelivery {
     inbox_seq: i64,
 }
 
-/// The place of an ack: it covers the first `covers` acked messages of its connection, and the first `gaps` gaps.
+/// The place of an ack: it covers the first `covers` acked messages of its connection, and the first `gaps` gaps as far as a number
+/// at or behind them was acked.
 struct AckPlace {
     connection: u32,
     covers: usize,
     gaps: usize,
+    /// The number up to which it acks everything; 0: it names messages.
+    up_to: i64,
 }
 
 impl StreamState {
@@ -213,12 +218,13 @@ impl<'a> Trace<'a> {
             }
             Event::Gap { class, from, to, .. } if *class == self.class => self.named(number, *from, *to),
             Event::FeedGap { class, seq, .. } if *class == self.class => self.named(number, *seq, *seq),
-            Event::AckedIds { messages, ask } => self.ack(number, at_ms, messages.clone(), *ask),
+            Event::AckedIds { messages, ask } => self.ack(number, at_ms, messages.clone(), ask.zip(Some(0))),
             Event::AckedUpTo { class, up_to, ask } => {
                 let connection = self.connections.entry(number).or_default();
                 let is_covered = |last: &LastDelivery| *class == self.class && last.inbox_seq <= *up_to;
                 let covered = connection.received.iter().filter(|(_, last)| is_covered(last)).map(|(message, _)| *message).collect();
-                self.ack(number, at_ms, covered, *ask);
+                let up_to = if *class == self.class { *up_to } else { 0 };
+                self.ack(number, at_ms, covered, ask.zip(Some(up_to)));
             }
             Event::AckConfirmed { ask } => self.confirm(at, *ask),
             Event::Rejected { message, is_final, .. } => {
@@ -245,7 +251,8 @@ impl<'a> Trace<'a> {
         self.class == Class::Chat
     }
 
-    /// Numbers were named that will never come. The service knows that the client has heard it once a later ack has arrived.
+    /// Numbers were named that will never come. The service knows that the client has heard it once something behind them is acked on the
+    /// same connection: an ack of something else may have crossed the gap on its way.
     fn named(&mut self, connection: u32, from: i64, to: i64) {
         // A service that names more in one gap has named the rest to nobody.
         let to = to.min(from.saturating_add(NUMBERS_IN_A_GAP_MAX));
@@ -338,26 +345,32 @@ impl<'a> Trace<'a> {
         self.connections.get(&connection).is_some_and(|connection| connection.reads.get(&chat).is_some_and(|read| *read >= seq))
     }
 
-    fn ack(&mut self, number: u32, at_ms: u64, messages: Vec<Uuid>, ask: Option<u64>) {
+    /// The client acked these messages. `ask`: its number, and the number up to which it acks everything.
+    fn ack(&mut self, number: u32, at_ms: u64, messages: Vec<Uuid>, ask: Option<(u64, i64)>) {
         messages.iter().for_each(|message| self.actions.ack(*message, at_ms));
         let connection = self.connections.entry(number).or_default();
         connection.acked.extend(messages);
-        if let Some(ask) = ask {
-            self.acks.insert(ask, AckPlace { connection: number, covers: connection.acked.len(), gaps: connection.gaps.len() });
+        if let Some((ask, up_to)) = ask {
+            let (covers, gaps) = (connection.acked.len(), connection.gaps.len());
+            self.acks.insert(ask, AckPlace { connection: number, covers, gaps, up_to });
         }
     }
 
     fn confirm(&mut self, at: usize, ask: u64) {
-        let Some(AckPlace { connection, covers, gaps }) = self.acks.get(&ask) else { return };
+        let Some(AckPlace { connection, covers, gaps, up_to }) = self.acks.get(&ask) else { return };
         let Some(connection) = self.connections.get_mut(connection) else { return };
         let state = self.streams.entry(connection.stream.clone()).or_default();
+        connection.highest = connection.highest.max(*up_to);
         for message in connection.acked.iter().take(*covers).skip(connection.confirmed) {
             state.confirmed.entry(*message).or_insert(at);
-            if let Some(last) = connection.received.get(message) {
-                state.done.insert(last.inbox_seq);
+            let Some(LastDelivery { inbox_seq, .. }) = connection.received.get(message) else { continue };
+            // The ack of something that had ended meanwhile says nothing more than the gap that stands for it.
+            if !connection.gaps.iter().any(|(from, to)| (*from..=*to).contains(inbox_seq)) {
+                state.done.insert(*inbox_seq);
+                connection.highest = connection.highest.max(*inbox_seq);
             }
         }
         connection.confirmed = connection.confirmed.max(*covers);
-        connection.gaps.iter().take(*gaps).for_each(|(from, to)| state.done.extend(*from..=*to));
+        connection.gaps.iter().take(*gaps).for_each(|(from, to)| state.done.extend(*from..=connection.highest.min(*to)));
     }
 }

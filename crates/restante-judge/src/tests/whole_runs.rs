@@ -157,6 +157,24 @@ fn a_gap_moves_the_cursor_of_a_device_once_an_ack_that_followed_it_is_confirmed(
 }
 
 #[test]
+fn a_gap_with_nothing_behind_it_acked_on_its_connection_moves_no_cursor_of_a_device() {
+    let gap = |connection| move |ben: Script| ben.then(connection, Event::Gap { class: Class::Chat, from: 1, to: 1, reason: "expired".into() });
+    let began = || Script::default().connects(1, Some("phone")).gets(1, 1).gets(1, 2).gets(1, 3).acks(1, 2).acks(1, 3);
+    let broken = |ben: Script| Case::good().with_ben(ben.connects(3, Some("phone")).gets(3, 2)).broken_rules().contains(&Rule::Duplicate);
+    let again = |by: fn(Script) -> Script| by(gap(2)(began().connects(2, Some("phone"))));
+    assert!(!broken(again(|ben| ben.acks(2, 1))), "an ack of what has ended says nothing");
+    assert!(!broken(again(|ben| up_to(ben, 2, Class::Alert, 9))), "an ack in another inbox says nothing");
+    assert!(broken(again(|ben| ben.gets(2, 3).acks(2, 3))));
+    assert!(broken(again(|ben| up_to(ben, 2, Class::Chat, 1))));
+}
+
+/// Acks everything up to a number, and hears that it is committed.
+fn up_to(script: Script, connection: u32, class: Class, up_to: i64) -> Script {
+    let ask = script.0.len() as u64;
+    script.then(connection, Event::AckedUpTo { class, up_to, ask: Some(ask) }).then(connection, Event::AckConfirmed { ask })
+}
+
+#[test]
 fn who_is_stuck_what_died_and_what_the_service_objects_to_is_found() {
     let mut case = Case::good();
     case.evidence.stuck.push("ben-1".into());
