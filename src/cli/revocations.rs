@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 
 use super::backend::{Backend, Source};
 use super::exit::{Exit, UsageError};
-use super::screen::{print, printable, printable_json, say};
+use super::pages::{PAGE, Page, in_pages, print_row};
+use super::screen::printable;
 use super::serve::{checked, settings_of_environment};
 use crate::domain::{Clock, DeviceId, ExternalId, Revoked, limits};
 use crate::protocol::{RevocationData, Timestamp};
@@ -27,9 +28,6 @@ Examples:
   restante revocations add --user bob --device phone
   restante revocations add --token-id 0192f0c0-7d4e --url http://127.0.0.1:8080
   restante revocations list --json";
-
-/// Revocations that are asked for at once.
-const PAGE: u16 = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -111,27 +109,16 @@ struct Wanted {
 }
 
 async fn revoke(backend: &Backend, wanted: Wanted, json: bool) -> anyhow::Result<Exit> {
-    let done = backend.revoke(wanted).await?;
-    print(&if json { printable_json(&serde_json::to_string(&done)?) } else { line(&done) })?;
+    print_row(&backend.revoke(wanted).await?, json, line)?;
     Ok(Exit::Done)
 }
 
 async fn list(backend: &Backend, limit: usize, json: bool) -> anyhow::Result<Exit> {
-    let mut query = RevocationQuery::default();
-    let mut left = limit;
-    while left > 0 {
-        query.limit = Some(u16::try_from(left).unwrap_or(PAGE).min(PAGE));
-        let page = backend.revocations(&query).await?;
-        for revocation in &page.revocations {
-            print(&if json { printable_json(&serde_json::to_string(revocation)?) } else { line(revocation) })?;
-        }
-        left = left.saturating_sub(page.revocations.len());
-        query.after = page.next;
-        if query.after.is_none() {
-            return Ok(Exit::Done);
-        }
-    }
-    say("restante: there are more: raise --limit");
+    let page = async |rows_max, after| {
+        let page = backend.revocations(&RevocationQuery { limit: Some(rows_max), after }).await?;
+        Ok(Page { rows: page.revocations, next: page.next })
+    };
+    in_pages(limit, page, |revocation| print_row(&revocation, json, line)).await?.say("raise --limit");
     Ok(Exit::Done)
 }
 
