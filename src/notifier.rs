@@ -314,12 +314,17 @@ impl Notifier {
                 self.metrics.bus_received.of("unknown").inc();
             }
             BusEvent::Rejected(reason) => {
-                let rejected = self.metrics.bus_rejected.of(reason.as_str());
-                if rejected.inc() == 0 && reason != Rejected::Unlisted {
-                    warn!(
+                let is_first = self.metrics.bus_rejected.of(reason.as_str()).inc() == 0;
+                match reason {
+                    Rejected::Forged | Rejected::Replayed if is_first => warn!(
                         reason = reason.as_str(),
                         "something was told to this node that no other node has told: who may connect to the database?"
-                    );
+                    ),
+                    Rejected::Unreadable if is_first => warn!(
+                        "another node tells what this one cannot read: does this one have all master keys, and is encryption on, or to be \
+                         read, at both? Until then messages from there come late"
+                    ),
+                    Rejected::Forged | Rejected::Replayed | Rejected::Unreadable | Rejected::Unlisted => {}
                 }
             }
             BusEvent::Missed => self.check_all(),

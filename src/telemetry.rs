@@ -193,7 +193,7 @@ metrics! {
     bus_sent: Labelled<Counter> = labelled("kind", counter), "bus_sent", "Messages to other nodes, by kind";
     bus_received: Labelled<Counter> = labelled("kind", counter), "bus_received", "Messages received from other nodes, and from SQL functions, by kind";
     bus_rejected: Labelled<Counter> = labelled("reason", counter), "bus_rejected",
-        "Notifications that were not believed, by reason: forged, replayed, unlisted (of a node that the database does not list yet)";
+        "Notifications that were not believed, by reason: forged, replayed, unlisted (of a node that the database does not list yet), unreadable (of a node that encrypts with a key that this one does not know)";
     bus_degraded: Labelled<Counter> = labelled("kind", counter), "bus_degraded",
         "Messages that did not fit and were told in fewer words, or as the last of several states, by kind; `publish`: what a failed transaction held";
     listener_connects: Counter = counter(), "listener_connects", "Times that the connection that listens was made; more than one: it was lost";

@@ -24,7 +24,7 @@ pub use message::BusMessage;
 #[cfg(feature = "nats")]
 pub use nats::{Nats, NatsError};
 pub use post::{Bus, Letters, Posted, part, publish};
-pub use seal::{BusKey, Listing, Rejected};
+pub use seal::{BusKey, ContentKey, ContentKeys, Listing, Rejected};
 
 use crate::domain::{ChatId, UserId};
 

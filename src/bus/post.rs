@@ -253,7 +253,7 @@ mod tests {
 
     use tokio::sync::mpsc;
 
-    use super::super::seal::tests::listing;
+    use super::super::seal::listing;
     use super::*;
     use crate::domain::{Class, UserId};
 

@@ -5,6 +5,11 @@
 //! A letter names its key, its sender, the sender's boot and a counter; these and the recipient are authenticated with it. So a
 //! letter is good for one recipient, once: the counter only grows. Gaps are allowed, since letters may be lost. Which nodes and
 //! boots there are is said by the database alone. This file knows no connection and no clock.
+//!
+//! Where messages are encrypted at rest, the text is encrypted before with a secret that the database does not have (a content key). So what
+//! the database has, the secret of the letter among it, opens no content; and a node without that secret still knows who has written.
+
+mod content_keys;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,17 +21,22 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use uuid::Uuid;
 
 use crate::domain::NodeId;
+pub use content_keys::{ContentKey, ContentKeys};
+#[cfg(test)]
+pub(super) use tests::listing;
 
 /// Bytes of text of a letter. Sealed it has less than 8,000, which is what PostgreSQL takes as a notification.
-pub(super) const TEXT_BYTES_MAX: usize = 5_930;
+pub(super) const TEXT_BYTES_MAX: usize = 5_880;
 
 /// Letters of nodes that are not listed, that are kept whole.
 const KEPT_MAX: usize = 64;
 /// A letter is kept until so many listings do not name its node.
 const LISTINGS_MAX: u8 = 2;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Version, number of the key, node, boot, counter.
 const HEAD_BYTES: usize = 1 + 8 + 16 + 16 + 8;
+/// The purpose of the key of a letter.
+const LETTER: &[u8] = b"restante bus 1";
 const COUNTER_BYTES: usize = 8;
 
 /// A secret that nodes share, with its number.
@@ -45,7 +55,7 @@ impl fmt::Debug for BusKey {
     }
 }
 
-/// The nodes and keys that the database lists.
+/// The nodes and keys that the database lists, and the content keys.
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
     /// The boot of the node that asks.
@@ -56,6 +66,8 @@ pub struct Listing {
     pub keys: Vec<BusKey>,
     /// The number of the key that letters are sealed with now.
     pub sealing: i64,
+    /// The content keys.
+    pub content: ContentKeys,
 }
 
 /// The reason for which a letter is not believed.
@@ -67,6 +79,8 @@ pub enum Rejected {
     Replayed,
     /// Its sender is not listed as living. The database is asked again, at once, and the letter is taken if it lists the sender.
     Unlisted,
+    /// A node that lives has sent it, and its content key is not known here.
+    Unreadable,
 }
 
 impl Rejected {
@@ -76,6 +90,7 @@ impl Rejected {
             Self::Forged => "forged",
             Self::Replayed => "replayed",
             Self::Unlisted => "unlisted",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -107,6 +122,9 @@ pub(super) struct Seals {
     counter: u64,
     keys: BTreeMap<i64, BusKey>,
     sealing: i64,
+    content: ContentKeys,
+    /// Letters of nodes that live could not be read since the last listing.
+    has_unreadable: bool,
     senders: BTreeMap<NodeId, Sender>,
     /// Letters of nodes that are not listed, until the database was asked for them.
     kept: Vec<Kept>,
@@ -141,7 +159,17 @@ struct Head {
 impl Seals {
     /// Knows no key and nobody yet.
     pub(super) fn new(me: NodeId) -> Self {
-        Self { me, boot: Uuid::nil(), counter: 0, keys: BTreeMap::new(), sealing: 0, senders: BTreeMap::new(), kept: Vec::new() }
+        Self {
+            me,
+            boot: Uuid::nil(),
+            counter: 0,
+            keys: BTreeMap::new(),
+            sealing: 0,
+            content: ContentKeys::default(),
+            has_unreadable: false,
+            senders: BTreeMap::new(),
+            kept: Vec::new(),
+        }
     }
 
     /// Takes the nodes, boots and keys that the database lists now.
@@ -149,8 +177,9 @@ impl Seals {
         self.boot = listing.boot;
         self.sealing = listing.sealing;
         self.keys = listing.keys.into_iter().map(|key| (key.number, key)).collect();
+        self.content = listing.content;
         let before = std::mem::take(&mut self.senders);
-        let mut arrived = Arrived::default();
+        let mut arrived = Arrived { has_missed: std::mem::take(&mut self.has_unreadable), ..Arrived::default() };
         for (node, boot) in listing.live {
             let known = before.get(&node).filter(|known| known.boot == boot).copied();
             if known.is_none() && node != self.me {
@@ -205,8 +234,8 @@ impl Seals {
         let key = self.keys.get(&self.sealing)?;
         self.counter += 1;
         let head = Head { key: key.number, node: self.me, boot: self.boot, counter: self.counter };
-        let mut body = text.as_bytes().to_vec();
-        head.cipher(key)?.seal_in_place_append_tag(head.nonce(), head.authenticated(to), &mut body).ok()?;
+        let mut body = self.content.sealed(head, to, text)?;
+        head.cipher(LETTER, &key.secret)?.seal_in_place_append_tag(head.nonce(), head.authenticated(to), &mut body).ok()?;
         let mut letter = head.bytes().to_vec();
         letter.append(&mut body);
         Some(STANDARD_NO_PAD.encode(letter))
@@ -215,23 +244,32 @@ impl Seals {
     /// Opens what was heard on the channel of this node.
     pub(super) fn open(&mut self, letter: &str) -> Opened {
         let Some((head, text)) = self.decrypt(letter) else { return Opened::Rejected(Rejected::Forged) };
-        match self.senders.get_mut(&head.node).filter(|sender| sender.boot == head.boot) {
-            Some(sender) if sender.latest < head.counter => {
+        match (self.senders.get_mut(&head.node).filter(|sender| sender.boot == head.boot), text) {
+            (Some(sender), _) if sender.latest >= head.counter => Opened::Rejected(Rejected::Replayed),
+            (Some(sender), Some(text)) => {
                 sender.latest = head.counter;
                 Opened::Letter(head.node, text)
             }
-            Some(_) => Opened::Rejected(Rejected::Replayed),
-            None => Opened::Rejected(self.keep(head, text)),
+            (None, Some(text)) => Opened::Rejected(self.keep(head, text)),
+            // Its sender is somebody who may write to this node, listed already or soon: what it has told is looked for.
+            (sender, None) => {
+                if let Some(sender) = sender {
+                    sender.latest = head.counter;
+                }
+                self.has_unreadable = true;
+                Opened::Rejected(Rejected::Unreadable)
+            }
         }
     }
 
-    fn decrypt(&self, letter: &str) -> Option<(Head, String)> {
+    /// The head of a letter that a node of this service has sealed for this one, and its text. No text: its content key is not known here.
+    fn decrypt(&self, letter: &str) -> Option<(Head, Option<String>)> {
         let mut letter = STANDARD_NO_PAD.decode(letter).ok()?;
         let (head, body) = letter.split_at_mut_checked(HEAD_BYTES)?;
         let head = Head::read(head)?;
-        let cipher = head.cipher(self.keys.get(&head.key)?)?;
-        let text = cipher.open_in_place(head.nonce(), head.authenticated(self.me), body).ok()?;
-        Some((head, std::str::from_utf8(text).ok()?.to_owned()))
+        let cipher = head.cipher(LETTER, &self.keys.get(&head.key)?.secret)?;
+        let body = cipher.open_in_place(head.nonce(), head.authenticated(self.me), body).ok()?;
+        Some((head, self.content.opened(head, self.me, body)))
     }
 }
 
@@ -256,10 +294,10 @@ impl Head {
         Some(Self { key: i64::from_be_bytes(*key), node, boot: Uuid::from_bytes(*boot), counter: u64::from_be_bytes(*counter) })
     }
 
-    /// The key of this sender and boot. No two senders share one, so a counter is a nonce that is used once.
-    fn cipher(self, key: &BusKey) -> Option<LessSafeKey> {
-        let context = [b"restante bus 1".as_slice(), self.node.0.as_bytes(), self.boot.as_bytes()];
-        let pseudorandom = Salt::new(HKDF_SHA256, &[]).extract(&key.secret);
+    /// The key of this sender and boot for a purpose. No two senders share one, so a counter is a nonce that is used once.
+    fn cipher(self, purpose: &[u8], secret: &[u8; 32]) -> Option<LessSafeKey> {
+        let context = [purpose, self.node.0.as_bytes(), self.boot.as_bytes()];
+        let pseudorandom = Salt::new(HKDF_SHA256, &[]).extract(secret);
         let derived = pseudorandom.expand(&context, &AES_256_GCM).ok()?;
         Some(LessSafeKey::new(UnboundKey::from(derived)))
     }
@@ -277,133 +315,4 @@ impl Head {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    fn key(number: i64) -> BusKey {
-        BusKey { number, secret: [u8::try_from(number).unwrap(); 32] }
-    }
-
-    /// A listing of these nodes, each with a boot that is told by its id.
-    pub(in crate::bus) fn listing(live: &[NodeId]) -> Listing {
-        let boot = |node: &NodeId| Uuid::from_u128(node.0.as_u128() ^ 1);
-        let boots = live.iter().map(|node| (*node, boot(node))).collect();
-        Listing { boot: live.first().map(boot).unwrap_or_default(), live: boots, keys: vec![key(1)], sealing: 1 }
-    }
-
-    fn pair() -> (Seals, Seals) {
-        let (one, other) = (NodeId::generate(), NodeId::generate());
-        let (mut here, mut there) = (Seals::new(one), Seals::new(other));
-        assert_eq!(here.list(listing(&[one, other])).nodes, [other]);
-        assert_eq!(there.list(listing(&[other, one])).nodes, [one]);
-        (here, there)
-    }
-
-    #[test]
-    fn a_letter_is_read_by_its_recipient_once_and_shows_nothing() {
-        let (mut here, mut there) = pair();
-        let letter = here.seal(there.me, "a secret word").unwrap();
-        assert!(!letter.contains("secret") && !STANDARD_NO_PAD.decode(&letter).unwrap().windows(6).any(|bytes| bytes == b"secret"));
-        assert_eq!(there.open(&letter), Opened::Letter(here.me, "a secret word".to_owned()));
-        assert_eq!(there.open(&letter), Opened::Rejected(Rejected::Replayed));
-        let [_, lost, second, third] = [(); 4].map(|()| here.seal(there.me, "x").unwrap());
-        assert!(matches!(there.open(&second), Opened::Letter(..)), "gaps are allowed");
-        assert_eq!(there.open(&lost), Opened::Rejected(Rejected::Replayed), "it is older than one that was heard");
-        assert!(matches!(there.open(&third), Opened::Letter(..)));
-        assert_ne!(here.seal(there.me, "x"), here.seal(there.me, "x"));
-    }
-
-    #[test]
-    fn a_letter_for_another_node_or_with_any_bit_changed_is_forged() {
-        let (mut here, mut there) = pair();
-        let mut third = Seals::new(NodeId::generate());
-        third.list(listing(&[third.me, here.me, there.me]));
-        let letter = here.seal(there.me, "for one").unwrap();
-        assert_eq!(third.open(&letter), Opened::Rejected(Rejected::Forged));
-        let bytes = STANDARD_NO_PAD.decode(&letter).unwrap();
-        for bit in 0..bytes.len() * 8 {
-            let mut changed = bytes.clone();
-            changed[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(there.open(&STANDARD_NO_PAD.encode(changed)), Opened::Rejected(Rejected::Forged), "bit {bit}");
-        }
-        for text in ["", "beat", "{\"w\":[\"chat\",[1]]}", "\"l\"", &letter[..40], &letter[..70], "AAAA", &"A".repeat(7_999)] {
-            assert_eq!(there.open(text), Opened::Rejected(Rejected::Forged), "{text}");
-        }
-        assert!(matches!(there.open(&letter), Opened::Letter(..)), "none of it counted");
-    }
-
-    #[test]
-    fn only_nodes_and_boots_that_the_database_lists_are_believed() {
-        let (mut here, mut there) = pair();
-        let unlisted = Opened::Rejected(Rejected::Unlisted);
-        let [before, second] = ["before", "second"].map(|text| here.seal(there.me, text).unwrap());
-        there.list(listing(&[there.me]));
-        assert_eq!([&before, &second].map(|letter| there.open(letter)), [unlisted.clone(), unlisted.clone()]);
-        assert_eq!(there.open(&before), Opened::Rejected(Rejected::Replayed));
-        // A listing that was asked for before they came says nothing of it.
-        assert_eq!(there.list(listing(&[there.me])), Arrived::default());
-        let letters = ["before", "second"].map(|text| (here.me, text.to_owned())).to_vec();
-        assert_eq!(there.list(listing(&[there.me, here.me])), Arrived { nodes: vec![here.me], letters, has_missed: false });
-        assert_eq!(there.open(&second), Opened::Rejected(Rejected::Replayed));
-        assert_eq!(there.list(listing(&[there.me, here.me])), Arrived::default());
-        // Listed anew, it has another boot, and what it said under the one before is not heard again.
-        let mut anew = listing(&[there.me, here.me]);
-        anew.live[1].1 = Uuid::from_u128(7);
-        assert_eq!(there.list(anew.clone()).nodes, [here.me]);
-        assert_eq!(there.open(&before), unlisted);
-        assert!(there.list(anew.clone()).letters.is_empty() && there.list(anew).letters.is_empty() && there.kept.is_empty());
-    }
-
-    #[test]
-    fn of_a_node_that_is_not_listed_yet_only_so_many_letters_are_kept_and_the_rest_is_looked_for() {
-        let (mut here, mut there) = pair();
-        there.list(listing(&[there.me]));
-        for _ in 0..3 * KEPT_MAX {
-            let letter = here.seal(there.me, "x").unwrap();
-            assert_eq!(there.open(&letter), Opened::Rejected(Rejected::Unlisted));
-        }
-        assert_eq!(there.kept.len(), KEPT_MAX + 1);
-        let arrived = there.list(listing(&[there.me, here.me]));
-        assert_eq!((arrived.letters.len(), arrived.has_missed), (KEPT_MAX, true));
-        // Replays of nodes that have gone leave no more behind.
-        there.list(listing(&[there.me]));
-        for _ in 0..3 * KEPT_MAX {
-            let mut gone = Seals::new(NodeId::generate());
-            gone.list(listing(&[gone.me]));
-            there.open(&gone.seal(there.me, "x").unwrap());
-        }
-        assert_eq!(there.kept.len(), 2 * KEPT_MAX);
-        assert!(
-            !there.list(listing(&[there.me])).has_missed && there.list(listing(&[there.me])).letters.is_empty() && there.kept.is_empty()
-        );
-    }
-
-    #[test]
-    fn two_keys_are_valid_while_the_key_changes_and_older_ones_are_not() {
-        let (mut here, mut there) = pair();
-        let nodes = [here.me, there.me];
-        let with = |me: usize, keys: &[i64], sealing: i64| {
-            let live = [nodes[me], nodes[1 - me]];
-            Listing { keys: keys.iter().map(|number| key(*number)).collect(), sealing, ..listing(&live) }
-        };
-        let old = here.seal(there.me, "with the old key").unwrap();
-        there.list(with(1, &[1, 2], 1));
-        assert!(matches!(there.open(&old), Opened::Letter(..)));
-        here.list(with(0, &[1, 2], 2));
-        let new = here.seal(there.me, "with the new key").unwrap();
-        assert!(matches!(there.open(&new), Opened::Letter(..)));
-        here.list(with(0, &[1, 2], 1));
-        let late = here.seal(there.me, "with the old key, too late").unwrap();
-        there.list(with(1, &[2], 2));
-        assert_eq!(there.open(&late), Opened::Rejected(Rejected::Forged));
-        assert!(Seals::new(here.me).seal(there.me, "without a key").is_none());
-        assert!(!format!("{there:?}").contains("secret:") && !format!("{:?}", key(77)).contains("77, 77"), "the secret is in no log");
-    }
-
-    #[test]
-    fn the_longest_text_fits_into_a_notification_once_it_is_sealed() {
-        let (mut here, there) = pair();
-        assert!(here.seal(there.me, &"x".repeat(TEXT_BYTES_MAX)).unwrap().len() < 8_000);
-        assert!(here.seal(there.me, &"x".repeat(TEXT_BYTES_MAX + 1)).is_none());
-    }
-}
+mod tests;

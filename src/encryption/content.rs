@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::rand;
 
 use super::hex;
@@ -22,6 +23,7 @@ const VERSION: u8 = 1;
 /// The place of the ciphertext: behind the version and the nonce.
 const TEXT_AT: usize = 1 + NONCE_LEN;
 const CONTEXT: &[u8] = b"restante message 1";
+const BUS_CONTEXT: &[u8] = b"restante bus secret 1";
 /// Random bytes of the id of a key.
 const ID_BYTES: usize = 8;
 /// Flags, then the length of the content.
@@ -49,6 +51,8 @@ impl fmt::Debug for Plain {
 pub struct DataKey {
     id: String,
     cipher: LessSafeKey,
+    /// Derived from the key, for what nodes tell one another.
+    bus_secret: [u8; KEY_BYTES],
     /// Values that were sealed with it here.
     values: AtomicU64,
 }
@@ -63,7 +67,12 @@ impl fmt::Debug for DataKey {
 impl DataKey {
     /// The key of these bytes, under the id that rows name.
     pub fn new(id: String, secret: &[u8; KEY_BYTES]) -> Self {
-        Self { id, cipher: cipher(secret), values: AtomicU64::new(0) }
+        Self { id, cipher: cipher(secret), bus_secret: derived(secret, BUS_CONTEXT), values: AtomicU64::new(0) }
+    }
+
+    /// A secret for what nodes tell one another of messages, which says nothing of the key.
+    pub fn bus_secret(&self) -> [u8; KEY_BYTES] {
+        self.bus_secret
     }
 
     /// Random bytes for a new key, and a random id.
@@ -137,6 +146,15 @@ fn put_text(to: &mut Vec<u8>, content: Option<&str>, metadata: Option<&str>) {
     to.extend_from_slice(&content_bytes.to_be_bytes());
     to.extend_from_slice(content.as_bytes());
     to.extend_from_slice(metadata.as_bytes());
+}
+
+/// Another secret (HKDF-SHA256, RFC 5869).
+fn derived(secret: &[u8; KEY_BYTES], context: &[u8]) -> [u8; KEY_BYTES] {
+    let mut bytes = [0; KEY_BYTES];
+    let pseudorandom = Salt::new(HKDF_SHA256, &[]).extract(secret);
+    let derived = pseudorandom.expand(&[context], HKDF_SHA256).and_then(|derived| derived.fill(&mut bytes));
+    derived.expect("SHA-256 gives as many bytes as a key has");
+    bytes
 }
 
 pub(super) fn cipher(secret: &[u8; KEY_BYTES]) -> LessSafeKey {

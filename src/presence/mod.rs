@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::bus::{Bus, BusKey, BusMessage, Listing};
+use crate::bus::{Bus, BusKey, BusMessage, ContentKey, ContentKeys, Listing};
 use crate::domain::{NodeId, UserId};
 use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::protocol::event::Notice;
-use crate::store::{self, Beat, Presented, Store};
+use crate::store::{self, Beat, KeyRing, Presented, Store};
 use crate::telemetry::Metrics;
 use leases::{Keeper, Pending};
 use registry::Registry;
@@ -72,7 +72,7 @@ impl Presence {
     pub async fn start(node: Node, settings: PresenceSettings, tasks: &TaskTracker, stop: &CancellationToken) -> store::Result<Self> {
         let beat = node.store.beat(node.bus.me(), settings.lives).await?;
         let live = i64::try_from(beat.live.len()).unwrap_or(i64::MAX);
-        node.bus.begin(listing(beat));
+        node.bus.begin(listing(beat, node.store.keys()));
         node.metrics.live_nodes.set(live);
         let (pending, ring) = (Arc::<Mutex<Pending>>::default(), Arc::new(Notify::new()));
         let presence = Self {
@@ -151,8 +151,11 @@ impl Node {
     }
 }
 
-/// The answer to a heartbeat in the form that the bus takes.
-fn listing(beat: Beat) -> Listing {
+/// The answer to a heartbeat in the form that the bus takes, with the content keys that the node knows.
+fn listing(beat: Beat, ring: &KeyRing) -> Listing {
+    let content_key = |(id, secret)| ContentKey { id, secret };
+    let (sealing, newest) = ring.bus_secrets();
+    let content = ContentKeys { sealing: sealing.map(content_key), opening: newest.into_iter().map(content_key).collect() };
     let keys = beat.keys.into_iter().map(|(number, secret)| BusKey { number, secret }).collect();
-    Listing { boot: beat.boot, live: beat.live, keys, sealing: beat.sealing }
+    Listing { boot: beat.boot, live: beat.live, keys, sealing: beat.sealing, content }
 }

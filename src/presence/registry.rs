@@ -42,7 +42,7 @@ impl Registry {
         let beat = self.node.store.beat(self.node.me(), self.settings.lives).await?;
         let came = beat.came;
         let live = i64::try_from(beat.live.len()).unwrap_or(i64::MAX);
-        let looks = self.node.bus.know(listing(beat), &mut |event| self.node.notifier.received(event));
+        let looks = self.node.bus.know(listing(beat, self.node.store.keys()), &mut |event| self.node.notifier.received(event));
         self.node.metrics.live_nodes.set(live);
         if looks {
             // It may have told nobody of its last commits, or too much before it was known here.

@@ -16,6 +16,9 @@ use crate::encryption::{DataKey, EncryptionMode, MasterKeys, WrappedKey};
 /// Ids of keys that are remembered as missing. The database's own rows name them, so they are few.
 const MISSING_MAX: usize = 1_000;
 
+/// The newest keys, with which nodes may encrypt what they tell one another: the next one, the one in use, and its predecessors.
+const BUS_KEYS_MAX: usize = 4;
+
 /// Messages that are remembered as changed. Later ones are counted and not told of.
 const CHANGED_MAX: usize = 1_000;
 
@@ -45,6 +48,9 @@ impl Default for KeyTimes {
         }
     }
 }
+
+/// The id of a data key, and the secret that it gives for letters between nodes.
+pub type BusSecret = (String, [u8; 32]);
 
 /// A data key as the table has it.
 #[derive(Debug, Clone)]
@@ -78,6 +84,8 @@ struct Ring {
 #[derive(Debug, Default)]
 struct Known {
     keys: HashMap<String, Arc<DataKey>>,
+    /// The newest of them, newest first.
+    newest: Vec<Arc<DataKey>>,
     sealing: Option<Arc<DataKey>>,
     /// Keys that a rotation replaces in every row.
     replaced: Vec<String>,
@@ -131,6 +139,7 @@ impl KeyRing {
         let before = std::mem::take(&mut known.keys);
         let mut usable = None;
         let mut oldest = None;
+        known.newest.clear();
         known.replaced = stored.iter().filter(|stored| stored.is_replaced).map(|stored| stored.key.id.clone()).collect();
         for stored in stored {
             let id = &stored.key.id;
@@ -142,6 +151,9 @@ impl KeyRing {
                 usable = Some(Arc::clone(&key));
             }
             oldest = Some(Arc::clone(&key));
+            if known.newest.len() < BUS_KEYS_MAX {
+                known.newest.push(Arc::clone(&key));
+            }
             known.keys.insert(id.clone(), key);
         }
         known.sealing = usable.or(oldest);
@@ -155,6 +167,15 @@ impl KeyRing {
         let known = self.known();
         known.read_at.filter(|at| at.elapsed() < self.0.times.stale)?;
         known.sealing.clone()
+    }
+
+    /// The secret with which this node encrypts what it tells others, if it encrypts, and those of the newest keys that it knows, each with the
+    /// id of its key. What it knows may be old: what is told is kept nowhere.
+    pub fn bus_secrets(&self) -> (Option<BusSecret>, Vec<BusSecret>) {
+        let secret = |key: &Arc<DataKey>| (key.id().to_owned(), key.bus_secret());
+        let known = self.known();
+        let sealing = known.sealing.as_ref().filter(|_| self.mode() == EncryptionMode::On);
+        (sealing.map(secret), known.newest.iter().map(secret).collect())
     }
 
     /// Those of these keys that are known, and whether others are not known to be missing: then the table has to be read.
