@@ -3641,6 +3641,22 @@ end $$;
 
 COMMENT ON FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) IS 'Notes that a chat has so many members now, and had so many before, where either is more than 50: senders who look for what has moved are then told of it. Called under the lock of the chat''s head.';
 
+CREATE FUNCTION restante_note_truly() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  if new.id is distinct from currval(pg_get_serial_sequence(tg_relid::regclass::text, 'id')) then
+    raise exception 'the number of an act is given by its table' using errcode = 'integrity_constraint_violation', constraint = tg_name, table = tg_table_name;
+  end if;
+  new.at := clock_timestamp();
+  new.role_name := session_user;
+  new.address := inet_client_addr();
+  return new;
+end $$;
+
+COMMENT ON FUNCTION restante_note_truly() IS 'Writes when, as which role and from where a row of audit was written, whatever the statement says of it.';
+
 CREATE FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid DEFAULT NULL::uuid, p_devices_max integer DEFAULT 50) RETURNS TABLE(user_id bigint, display_name text, avatar_url text, class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint, is_first boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -3854,7 +3870,7 @@ begin
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
   elsif starts_with(p_type, 'restante:') then
     raise exception 'event types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
-  elsif p_ttl is null or p_ttl <= interval '0' or p_ttl > interval '30 days' then
+  elsif p_ttl is null or extract(epoch from p_ttl) not between 0.000001 and 2592000 then
     raise exception 'an event lives for more than no time and for at most 30 days, not for %', p_ttl using errcode = 'invalid_parameter_value';
   elsif octet_length(p_data::text) > 8192 then
     raise exception 'data has % bytes, at most 8192 are allowed', octet_length(p_data::text) using errcode = 'program_limit_exceeded';
@@ -8107,6 +8123,10 @@ COMMENT ON TRIGGER what_was_done_stays_written ON audit IS 'Keeps the owner from
 CREATE TRIGGER what_was_taken_stays_taken AFTER UPDATE OF cursor_seq ON followers FOR EACH ROW WHEN ((new.cursor_seq < old.cursor_seq)) EXECUTE FUNCTION refuse_to_go_back('the cursor of a follower only grows');
 
 COMMENT ON TRIGGER what_was_taken_stays_taken ON followers IS 'A cursor that went back would make rows a second time.';
+
+CREATE TRIGGER who_did_it_is_not_for_the_caller_to_say BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION restante_note_truly();
+
+COMMENT ON TRIGGER who_did_it_is_not_for_the_caller_to_say ON audit IS 'A role that may write rows does not write them in the name of another role, nor with another time. A restore and replication are passed over.';
 
 ALTER TABLE ONLY account_logins
     ADD CONSTRAINT a_login_is_that_of_an_account FOREIGN KEY (name) REFERENCES accounts(name) ON DELETE CASCADE;

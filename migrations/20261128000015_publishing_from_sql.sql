@@ -152,7 +152,7 @@ begin
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
   elsif starts_with(p_type, 'restante:') then
     raise exception 'event types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
-  elsif p_ttl is null or p_ttl <= interval '0' or p_ttl > interval '30 days' then
+  elsif p_ttl is null or extract(epoch from p_ttl) not between 0.000001 and 2592000 then
     raise exception 'an event lives for more than no time and for at most 30 days, not for %', p_ttl using errcode = 'invalid_parameter_value';
   elsif octet_length(p_data::text) > 8192 then
     raise exception 'data has % bytes, at most 8192 are allowed', octet_length(p_data::text) using errcode = 'program_limit_exceeded';

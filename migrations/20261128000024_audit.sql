@@ -48,6 +48,24 @@ create trigger what_was_done_stays_written before update or delete or truncate o
   for each statement execute function restante_refuse_change();
 comment on trigger what_was_done_stays_written on audit is 'Keeps the owner from an accident too. It could drop the trigger, which is no accident.';
 
+create function restante_note_truly() returns trigger language plpgsql
+set search_path from current
+as $$
+begin
+  if new.id is distinct from currval(pg_get_serial_sequence(tg_relid::regclass::text, 'id')) then
+    raise exception 'the number of an act is given by its table' using errcode = 'integrity_constraint_violation', constraint = tg_name, table = tg_table_name;
+  end if;
+  new.at := clock_timestamp();
+  new.role_name := session_user;
+  new.address := inet_client_addr();
+  return new;
+end $$;
+comment on function restante_note_truly() is 'Writes when, as which role and from where a row of audit was written, whatever the statement says of it.';
+
+create trigger who_did_it_is_not_for_the_caller_to_say before insert on audit
+  for each row execute function restante_note_truly();
+comment on trigger who_did_it_is_not_for_the_caller_to_say on audit is 'A role that may write rows does not write them in the name of another role, nor with another time. A restore and replication are passed over.';
+
 create function restante_audit(p_action text, p_target jsonb, p_outcome text, p_actor text default null, p_node uuid default null) returns void
 language sql volatile
 set search_path from current

@@ -56,6 +56,21 @@ async fn a_fresh_server_loses_nothing_and_listens_on_its_socket_only() {
     assert_eq!(home.permissions().mode() & 0o777, 0o700, "nobody else can reach the socket");
 }
 
+/// Broken by PostgreSQL's own settings: the words stand in the statement, in its parameters and in the row that is refused.
+#[tokio::test]
+async fn the_log_of_the_server_holds_nothing_of_a_statement_that_fails() {
+    let dir = ThrowawayDir::new().unwrap();
+    let server = start(&dir).await;
+    let mut connection = server.options("postgres").connect().await.unwrap();
+    sqlx::raw_sql("create table said (words text check (length(words) < 5))").execute(&mut connection).await.unwrap();
+    sqlx::query("insert into said values ($1)").bind("planted as a parameter").execute(&mut connection).await.unwrap_err();
+    sqlx::raw_sql("insert into said values ('planted in a statement')").execute(&mut connection).await.unwrap_err();
+    sqlx::raw_sql("do $$ begin raise log 'the end'; end $$").execute(&mut connection).await.unwrap();
+    let log = || fs::read_to_string(dir.path().join("postgres/server.log")).unwrap();
+    wait_until("everything is written", || log().contains("the end")).await;
+    assert!(log().contains("violates check constraint") && !log().contains("planted"), "{}", log());
+}
+
 #[tokio::test]
 async fn a_stopped_server_starts_again_with_its_data() {
     let dir = ThrowawayDir::new().unwrap();

@@ -53,9 +53,11 @@ impl Password {
     /// # Errors
     /// It can be guessed, or is too long.
     pub fn chosen(text: SecretString, name: &str, chars_min: usize) -> Result<Self, UnfitPassword> {
+        // One letter may be many once it is normalized (U+FDFA is eighteen), and several may be one.
+        let given_chars = text.expose_secret().chars().count();
         let password = Self::given(text)?;
         let chosen = password.0.expose_secret();
-        if chosen.chars().count() < chars_min {
+        if chosen.chars().count().min(given_chars) < chars_min {
             return Err(UnfitPassword::TooShort(chars_min));
         }
         let simple = chosen.to_lowercase();
@@ -141,7 +143,9 @@ mod tests {
         let bytes = |text: &str| Password::given(text.into()).unwrap().bytes().to_vec();
         assert_eq!(bytes("Cafe\u{301} ﬁne ① Ａ"), bytes("Café fine 1 A"));
         assert_ne!(bytes("Cafe"), bytes("cafe"));
-        assert_eq!(chosen("ﬁﬁﬁﬁﬁﬁﬁx"), Ok(()), "its length counts once it is normalized");
+        for short in ["ﬁﬁﬁﬁﬁﬁﬁx", "\u{fdfa}", "a\u{301}b\u{301}c\u{301}d\u{301}e\u{301}f\u{301}g\u{301}h\u{301}"] {
+            assert_eq!(chosen(short), Err(UnfitPassword::TooShort(15)), "it counts as it was typed, and once it is normalized: {short}");
+        }
         assert!(!format!("{:?}", Password::given("a secret".into()).unwrap()).contains("secret"));
     }
 }

@@ -130,7 +130,7 @@ async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl F
         () = &mut told_to_stop => return Ok(()),
         started = starting => started?,
     };
-    if let Err(error) = announce(&app, host, secret.as_ref()) {
+    if let Err(error) = announce(&app, host, secret.as_ref().filter(|_| !config.accounts)) {
         app.stop().await;
         return Err(error);
     }
@@ -202,7 +202,7 @@ pub fn checked(args: ConfigArgs) -> anyhow::Result<Config> {
 }
 
 /// Says where the service is, at once, so that a reader gets all of it. With the embedded server it is somebody's first look, so
-/// tokens are printed too; beside a database of one's own they would be credentials in a log.
+/// tokens are printed too; beside a database of one's own, or accounts, whose names they may be, they would be credentials in a log.
 fn announce(app: &App, host: &Host, secret: Option<&SecretString>) -> anyhow::Result<()> {
     let addr = app.addr();
     let mut lines = vec![format!("listening on http://{addr}")];

@@ -25,7 +25,7 @@ use crate::protocol::publish::PublishRight;
 use crate::protocol::{Code, Fault};
 use crate::service::{Publisher, Relation, Role, SignIn, may, points_of_bytes};
 
-/// A body that does not say its length counts as one of this length, in bytes.
+/// A body that does not say its length counts as one of this length, in bytes, until it has come.
 const UNKNOWN_BODY: usize = 16 * 1_024;
 
 /// The user of the request's bearer token, made on first sight.
@@ -36,7 +36,7 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
         let (identity, _) = admitted(parts, shared).await?;
-        shared.context.service.pay(&identity.external, points_of(parts), "http").await?;
+        pay(parts, shared, &identity.external).await?;
         sign_in(shared, identity).await.map(Self)
     }
 }
@@ -51,7 +51,7 @@ impl FromRequestParts<Shared> for PublishCaller {
         let (identity, role) = admitted(parts, shared).await?;
         // An application that publishes for all its users asks for more than one of them.
         if role.publish_right() == PublishRight::OwnFeeds {
-            shared.context.service.pay(&identity.external, points_of(parts), "http").await?;
+            pay(parts, shared, &identity.external).await?;
         }
         Ok(Self(Publisher { profile: sign_in(shared, identity).await?, role }))
     }
@@ -89,7 +89,7 @@ async fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> 
 
 /// A request that names a device in its query is that device's: its tokens may be revoked for it alone.
 fn check_device(parts: &Parts, shared: &Shared, identity: &Identity) -> Result<(), ApiError> {
-    let named = parts.uri.query().filter(|query| query.contains("device=")).and_then(|_| Query::<Named>::try_from_uri(&parts.uri).ok());
+    let named = parts.uri.query().and_then(|_| Query::<Named>::try_from_uri(&parts.uri).ok());
     let device = named.and_then(|Query(Named { device })| DeviceId::try_from(device?).ok());
     if device.is_some() && shared.context.verifier.revocations().concern(&identity.held(), device.as_ref()) {
         return Err(AuthError::Revoked.into());
@@ -108,26 +108,55 @@ async fn sign_in(shared: &Shared, identity: Identity) -> Result<Arc<Profile>, Ap
     Ok(shared.context.service.sign_in(SignIn { external, name, picture }).await?)
 }
 
-/// The points of a request before it asks for anything: by the length of its target and of its body.
-fn points_of(parts: &Parts) -> u32 {
+/// The bytes of a request that its user has paid for.
+#[derive(Debug, Clone)]
+struct Paid {
+    user: ExternalId,
+    target: usize,
+    body: usize,
+}
+
+impl Paid {
+    fn points(&self) -> u32 {
+        points_of_bytes(self.target.saturating_add(self.body))
+    }
+}
+
+/// Pays for a request before it asks for anything: by the length of its target and of its body.
+async fn pay(parts: &mut Parts, shared: &Shared, user: &ExternalId) -> Result<(), ApiError> {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let named = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let body = named.unwrap_or(if parts.headers.contains_key(TRANSFER_ENCODING) { UNKNOWN_BODY } else { 0 });
-    points_of_bytes(target.saturating_add(body))
+    let paid = Paid { user: user.clone(), target, body };
+    shared.context.service.pay(user, paid.points(), "http").await?;
+    parts.extensions.insert(paid);
+    Ok(())
+}
+
+/// Pays for the rest of a body that had not said its length.
+async fn pay_rest(paid: Option<Paid>, shared: &Shared, body: usize) -> Result<(), ApiError> {
+    let Some(paid) = paid.filter(|paid| paid.body < body) else { return Ok(()) };
+    let before = paid.points();
+    let rest = Paid { body, ..paid };
+    Ok(shared.context.service.pay(&rest.user, rest.points() - before, "http").await?)
 }
 
 /// A body within the limit, as it was sent.
 #[derive(Debug)]
 pub(super) struct Payload(pub(super) Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Payload {
+impl FromRequest<Shared> for Payload {
     type Rejection = ApiError;
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, ApiError> {
         if is_encoded(request.headers()) {
             return Err(Code::UnsupportedEncoding.into());
         }
-        match Bytes::from_request(request, state).await {
-            Ok(bytes) => Ok(Self(bytes)),
+        let paid = request.extensions().get::<Paid>().cloned();
+        match Bytes::from_request(request, shared).await {
+            Ok(bytes) => {
+                pay_rest(paid, shared, bytes.len()).await?;
+                Ok(Self(bytes))
+            }
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Code::TooLarge.into()),
             Err(_) => Err(Fault::new(Code::BadFrame, "the body broke off").into()),
         }

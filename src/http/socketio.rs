@@ -32,7 +32,7 @@ pub(super) async fn handle(State(door): State<Door>, request: Request) -> Result
         (Transport::Polling, &Method::GET, Some(sid)) => door.poll(sid).await?,
         (Transport::Polling, &Method::POST, Some(sid)) => {
             let sid = sid.to_owned();
-            let Payload(body) = Payload::from_request(Request::from_parts(parts, body), &()).await?;
+            let Payload(body) = Payload::from_request(Request::from_parts(parts, body), door.shared()).await?;
             door.post(&sid, &body).await?
         }
         (Transport::Polling, &Method::POST, None) => return Err(Fault::invalid("a session begins with GET").into()),

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Refusal, Service};
+use super::{Claimant, Refusal, Service};
 use crate::auth::{HashCost, LoginToken, Password, PasswordHasher, RefreshToken, TokenSigner, UnfitPassword, Verified, random_id};
 use crate::domain::{ExternalId, Revocation, Revoked};
 use crate::protocol::{Code, Fault};
@@ -164,7 +164,7 @@ impl Service {
         self.delivery.limits().check_registration(address.into())?;
         let hash = accounts.hashing.hash(password).await?;
         let asked = self.store.register_account(&name, display_name.as_deref(), &hash);
-        if !self.of_account(&client(address), "registering an account", asked).await? {
+        if !self.of_account(address, "registering an account", asked).await? {
             return Err(AccountRefusal::NameTaken);
         }
         info!(user.id = %name, "an account was registered");
@@ -180,7 +180,7 @@ impl Service {
         let earliest = Instant::now() + REFUSED_LOGIN_TIME;
         self.delivery.limits().check_account_request(address.into())?;
         self.delivery.limits().check_guess(&name, address.into())?;
-        let tried = self.try_log_in(accounts, &client(address), &name, password).await;
+        let tried = self.try_log_in(accounts, address, &name, password).await;
         match &tried {
             Err(AccountRefusal::BadCredentials) => sleep_until(earliest).await,
             Ok(_) | Err(_) => self.delivery.limits().was_no_guess(&name, address.into()),
@@ -192,7 +192,7 @@ impl Service {
     async fn try_log_in(
         &self,
         accounts: &Accounts,
-        client: &ExternalId,
+        client: IpAddr,
         name: &ExternalId,
         password: Password,
     ) -> Result<LoginTokens, AccountRefusal> {
@@ -215,7 +215,7 @@ impl Service {
     async fn verify(
         &self,
         accounts: &Accounts,
-        client: &ExternalId,
+        client: IpAddr,
         name: &ExternalId,
         password: Password,
     ) -> Result<(String, Option<String>), AccountRefusal> {
@@ -237,7 +237,7 @@ impl Service {
         let next = token.next();
         let (presented, to_come) = (token.hash(), next.hash());
         let asked = self.store.refresh_login(token.family(), &presented, &to_come, accounts.settings.times);
-        match self.of_account(&client(address), "going on with a login", asked).await? {
+        match self.of_account(address, "going on with a login", asked).await? {
             Refreshed::Renewed(login) => {
                 Ok(self.tokens(accounts, (&login.name, login.display_name.as_deref()), login.id, &next, login.ends_at))
             }
@@ -260,7 +260,7 @@ impl Service {
         self.delivery.limits().check_account_request(address.into())?;
         let new_password = Password::chosen(new_password, name.as_str(), accounts.settings.password_chars_min)?;
         self.delivery.limits().check_guess(&name, address.into())?;
-        let (verified, _) = self.verify(accounts, &client(address), &name, password).await?;
+        let (verified, _) = self.verify(accounts, address, &name, password).await?;
         let hash = accounts.hashing.hash(new_password).await?;
         self.delivery.limits().was_no_guess(&name, address.into());
         let asked = self.store.change_password(&name, &verified, &hash, login, accounts.settings.times);
@@ -279,7 +279,7 @@ impl Service {
         let accounts = self.accounts()?;
         self.delivery.limits().check_login_renewal(address.into())?;
         let asked = self.store.log_out(token.family(), accounts.settings.times);
-        let ended = self.of_account(&client(address), "logging out", asked).await?;
+        let ended = self.of_account(address, "logging out", asked).await?;
         self.logins_ended(accounts, &ended);
         Ok(())
     }
@@ -335,15 +335,10 @@ impl Service {
     /// Asks the database for a client, or for a user who is known. It is counted against no budget: limits of its own have.
     async fn of_account<T>(
         &self,
-        client: &ExternalId,
+        client: impl Into<Claimant>,
         what: &'static str,
         asked: impl Future<Output = store::Result<T>>,
     ) -> Result<T, AccountRefusal> {
         Ok(self.try_asking(client, asked).await?.map_err(|cause| Refusal::of(&cause, what))?)
     }
-}
-
-/// The name under which a client without a token waits for its turn: its address. Not the account that it names, which may be somebody else's.
-fn client(address: IpAddr) -> ExternalId {
-    ExternalId::try_from(address.to_string()).expect("an address is a short text")
 }

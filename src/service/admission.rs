@@ -11,6 +11,7 @@
 
 mod line;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -111,8 +112,29 @@ const REQUESTS: usize = 2;
 const EVENTS: usize = 3;
 const LINES: usize = 4;
 
-/// The user of an admission; none: the node itself.
-type Name = Option<ExternalId>;
+/// The client that waits for its turn. A user can choose its name, and stands in no line of another kind by that.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Claimant {
+    /// A user.
+    User(ExternalId),
+    /// A client that has no token, by its address.
+    Address(IpAddr),
+}
+
+impl From<&ExternalId> for Claimant {
+    fn from(user: &ExternalId) -> Self {
+        Self::User(user.clone())
+    }
+}
+
+impl From<IpAddr> for Claimant {
+    fn from(address: IpAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+/// The client of an admission; none: the node itself.
+type Name = Option<Claimant>;
 
 impl Purpose {
     /// To read what waited in an inbox of this class when the client connected.
@@ -168,23 +190,27 @@ impl AdmissionQueue {
 
     /// Waits for a permit, however long. The number that waits is not bounded by this: requests come by [`AdmissionQueue::admit_request`],
     /// openings by [`AdmissionQueue::admit_opening`].
-    pub async fn admit(&self, purpose: Purpose, user: Name) -> Admission {
-        match self.0.ask(purpose, user) {
+    pub async fn admit(&self, purpose: Purpose, user: Option<ExternalId>) -> Admission {
+        self.admit_claimant(purpose, user.map(Claimant::User)).await
+    }
+
+    async fn admit_claimant(&self, purpose: Purpose, claimant: Name) -> Admission {
+        match self.0.ask(purpose, claimant) {
             Ok(admission) => admission,
             Err(ticket) => ticket.admitted().await,
         }
     }
 
-    /// Waits for a permit to do what this user asks for.
+    /// Waits for a permit to do what this client asks for.
     ///
     /// # Errors
-    /// [`Refusal::Busy`]: as many requests of this user wait already as may.
-    pub async fn admit_request(&self, user: &ExternalId) -> Result<Admission, Refusal> {
-        let user = Some(user.clone());
-        if !self.0.lock().lines[REQUESTS].may_wait(&user) {
+    /// [`Refusal::Busy`]: as many requests of this client wait already as may.
+    pub async fn admit_request(&self, claimant: impl Into<Claimant>) -> Result<Admission, Refusal> {
+        let claimant = Some(claimant.into());
+        if !self.0.lock().lines[REQUESTS].may_wait(&claimant) {
             return Err(Refusal::BUSY);
         }
-        Ok(self.admit(Purpose::Request, user).await)
+        Ok(self.admit_claimant(Purpose::Request, claimant).await)
     }
 
     /// Waits for a permit to open a session.
@@ -192,11 +218,10 @@ impl AdmissionQueue {
     /// # Errors
     /// [`Refusal::Crowded`]: too many wait, of all users or of this one, or this opening has waited for 8 s.
     pub async fn admit_opening(&self, user: &ExternalId) -> Result<Admission, Refusal> {
-        let user = Some(user.clone());
-        if self.is_crowded() || !self.0.lock().lines[CROWD].may_wait(&user) {
+        if self.is_crowded() || !self.0.lock().lines[CROWD].may_wait(&Some(user.into())) {
             return Err(Refusal::Crowded);
         }
-        tokio::time::timeout(OPENING_WAIT_MAX, self.admit(Purpose::Opening, user)).await.map_err(|_| Refusal::Crowded)
+        tokio::time::timeout(OPENING_WAIT_MAX, self.admit(Purpose::Opening, Some(user.clone()))).await.map_err(|_| Refusal::Crowded)
     }
 
     /// Returns whether another opening would be refused at once.

@@ -46,6 +46,7 @@ mod low_watermark;
 mod take_ahead;
 
 pub use accounts::{AccountRefusal, AccountSettings, Accounts, LoginTokens, PasswordChange, Registration};
+use admission::Claimant;
 pub use admission::{Admission, AdmissionQueue, Purpose};
 pub use audit::AuditPage;
 pub use blocks::BlockList;
@@ -259,16 +260,20 @@ impl Service {
     ///
     /// # Errors
     /// The refusal of the admission: [`Refusal::Busy`] or [`Refusal::Unavailable`]. Nothing was asked then.
-    async fn try_asking<T>(&self, user: &ExternalId, asked: impl Future<Output = store::Result<T>>) -> Result<store::Result<T>, Refusal> {
-        let _admission = self.admit(user).await?;
+    async fn try_asking<T>(
+        &self,
+        claimant: impl Into<Claimant>,
+        asked: impl Future<Output = store::Result<T>>,
+    ) -> Result<store::Result<T>, Refusal> {
+        let _admission = self.admit(claimant).await?;
         Ok(asked.await)
     }
 
-    /// A permit to ask the database for what this user wants.
-    async fn admit(&self, user: &ExternalId) -> Result<Admission, Refusal> {
+    /// A permit to ask the database for what this client wants.
+    async fn admit(&self, claimant: impl Into<Claimant>) -> Result<Admission, Refusal> {
         tokio::select! {
             biased;
-            admitted = self.bounds.admission.admit_request(user) => admitted,
+            admitted = self.bounds.admission.admit_request(claimant) => admitted,
             () = self.health().gone() => Err(Refusal::Unavailable),
         }
     }

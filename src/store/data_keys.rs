@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::key_ring::StoredKey;
+use super::key_ring::{LackingKey, StoredKey};
 use super::{Error, KeyRing, Result, Store, audit};
 use crate::domain::Operator;
 use crate::encryption::{DataKey, EncryptionMode, WrappedKey};
@@ -34,6 +34,19 @@ pub enum UnfitKeys {
         /// The id of the current master key.
         given: String,
         /// The ids of the master keys that are needed, separated by commas.
+        wanted: String,
+    },
+    /// The key that nodes encrypt with cannot be read.
+    #[error(
+        "nodes encrypt with the data key {id}, which cannot be read with the master keys that were given ({given} is the first): it is wrapped \
+         with {wanted}"
+    )]
+    Lacking {
+        /// The id of the data key.
+        id: String,
+        /// The id of the current master key.
+        given: String,
+        /// The id of the master key that is needed.
         wanted: String,
     },
 }
@@ -154,8 +167,18 @@ impl Store {
     async fn read_keys_in(&self, turn: tokio::sync::MutexGuard<'_, ()>) -> Result<Vec<StoredKey>> {
         let read_at = Instant::now();
         let mut stored = self.stored_keys().await?;
+        let lacked = self.keys.lacking();
         self.keys.fill(&mut stored, read_at);
         drop(turn);
+        match self.keys.lacking() {
+            Some(LackingKey { id, master_id }) if lacked.is_none() => error!(
+                key.id = %id,
+                master.id = %master_id,
+                "nodes encrypt with a data key that this one cannot read: it lacks its master key (ENCRYPTION_KEY), and accepts nothing until then"
+            ),
+            None if lacked.is_some() => info!("the data key in use can be read"),
+            _ => {}
+        }
         Ok(stored)
     }
 
@@ -203,7 +226,10 @@ fn fit(keys: &KeyRing, stored: &[StoredKey]) -> std::result::Result<(), UnfitKey
     match keys.masters() {
         None if stored.is_empty() => Ok(()),
         None => Err(UnfitKeys::Off),
-        Some(_) if stored.is_empty() || stored.iter().any(|stored| stored.is_readable) => Ok(()),
+        Some(masters) if stored.iter().any(|stored| stored.is_readable) => keys.lacking().map_or(Ok(()), |lacking| {
+            Err(UnfitKeys::Lacking { id: lacking.id, given: masters.current_id().to_owned(), wanted: lacking.master_id })
+        }),
+        Some(_) if stored.is_empty() => Ok(()),
         Some(masters) => {
             let mut wanted: Vec<_> = stored.iter().map(|stored| stored.key.master_id.clone()).collect();
             wanted.sort_unstable();

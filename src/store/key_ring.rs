@@ -2,6 +2,8 @@
 //!
 //! A key is used for sealing only when it is older than the time in which every node reads the table anew. So no node meets a key
 //! that it could not know. The first key of all is used at once: a node that meets a key which it does not know reads the table.
+//!
+//! All nodes use the same key, so a node that cannot read that one seals nothing: an older one may be on its way out of the table.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,6 +69,15 @@ pub struct StoredKey {
     pub is_readable: bool,
 }
 
+/// A data key that is in use, and that a node cannot read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LackingKey {
+    /// The id of the data key.
+    pub id: String,
+    /// The id of the master key that it is wrapped with.
+    pub master_id: String,
+}
+
 /// The keys of a node. Clones share them.
 #[derive(Debug, Clone)]
 pub struct KeyRing(Arc<Ring>);
@@ -87,6 +98,8 @@ struct Known {
     /// The newest of them, newest first.
     newest: Vec<Arc<DataKey>>,
     sealing: Option<Arc<DataKey>>,
+    /// The key in use, where its master key is not here.
+    lacking: Option<LackingKey>,
     /// Keys that a rotation replaces in every row.
     replaced: Vec<String>,
     /// The time just before the last reading.
@@ -137,26 +150,23 @@ impl KeyRing {
     pub(super) fn fill(&self, stored: &mut [StoredKey], read_at: Instant) {
         let mut known = self.known();
         let before = std::mem::take(&mut known.keys);
-        let mut usable = None;
-        let mut oldest = None;
         known.newest.clear();
         known.replaced = stored.iter().filter(|stored| stored.is_replaced).map(|stored| stored.key.id.clone()).collect();
-        for stored in stored {
+        for stored in &mut *stored {
             let id = &stored.key.id;
             let kept = before.get(id).cloned();
             let unwrapped = || self.masters()?.unwrap(&stored.key).map(|secret| Arc::new(DataKey::new(id.clone(), &secret)));
             let Some(key) = kept.or_else(unwrapped) else { continue };
             stored.is_readable = true;
-            if stored.age >= self.0.times.spread && usable.is_none() {
-                usable = Some(Arc::clone(&key));
-            }
-            oldest = Some(Arc::clone(&key));
             if known.newest.len() < BUS_KEYS_MAX {
                 known.newest.push(Arc::clone(&key));
             }
             known.keys.insert(id.clone(), key);
         }
-        known.sealing = usable.or(oldest);
+        let in_use = stored.iter().find(|stored| stored.age >= self.0.times.spread).or(stored.last()).map(|stored| &stored.key);
+        known.sealing = in_use.and_then(|key| known.keys.get(&key.id).cloned());
+        let lacking = in_use.filter(|_| known.sealing.is_none());
+        known.lacking = lacking.map(|key| LackingKey { id: key.id.clone(), master_id: key.master_id.clone() });
         known.read_at = Some(read_at);
         let Known { keys, missing, .. } = &mut *known;
         missing.retain(|id| !keys.contains_key(id));
@@ -176,6 +186,11 @@ impl KeyRing {
         let known = self.known();
         let sealing = known.sealing.as_ref().filter(|_| self.mode() == EncryptionMode::On);
         (sealing.map(secret), known.newest.iter().map(secret).collect())
+    }
+
+    /// The key that nodes seal with, where this one encrypts and cannot read it. Then it stores nothing.
+    pub fn lacking(&self) -> Option<LackingKey> {
+        self.known().lacking.clone().filter(|_| self.mode() == EncryptionMode::On)
     }
 
     /// Those of these keys that are known, and whether others are not known to be missing: then the table has to be read.
@@ -238,6 +253,23 @@ mod tests {
         assert_eq!(sealing(&ring).as_deref(), Some("new"));
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(sealing(&ring), None, "what it knows is too old: another key may be in use by now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_cannot_read_the_key_in_use_seals_with_no_other() {
+        let (ring, theirs) = (ring(), MasterKeys::parse(&"b2".repeat(32)).unwrap());
+        let foreign = |id: &str, age_s| StoredKey { key: theirs.wrap(id, &[8; 32]), ..stored(&ring, id, age_s) };
+        ring.fill(&mut [foreign("new", 59), stored(&ring, "old", 90_000)], Instant::now());
+        assert_eq!((sealing(&ring).as_deref(), ring.lacking()), (Some("old"), None), "nobody uses the new one yet");
+        let mut in_use = [stored(&ring, "next", 1), foreign("new", 60), stored(&ring, "old", 90_000)];
+        ring.fill(&mut in_use, Instant::now());
+        assert_eq!(sealing(&ring), None);
+        assert_eq!(ring.lacking(), Some(LackingKey { id: "new".to_owned(), master_id: theirs.current_id().to_owned() }));
+        assert_eq!(ring.find(&HashSet::from(["old".to_owned()])).0.len(), 1, "what is stored can be read as before");
+        ring.fill(&mut [stored(&ring, "new", 60), stored(&ring, "old", 90_000)], Instant::now());
+        assert_eq!((sealing(&ring).as_deref(), ring.lacking()), (Some("new"), None), "it was wrapped anew");
+        ring.fill(&mut [foreign("first", 0)], Instant::now());
+        assert!(sealing(&ring).is_none() && ring.lacking().is_some(), "also the first of all");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,16 +3,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Method;
 use restante::delivery::ReadUpTo;
-use restante::domain::{ChatId, ChatSeq, Profile};
+use restante::domain::{ChatId, ChatSeq, ExternalId, Profile};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::support::fixtures::{assert_consistent, delivery, group, store, user};
-use crate::support::{Connect, Database, Node, Socket, database, fill, wait_until};
+use crate::support::{Connect, Database, Node, Socket, database, fill, token, wait_until};
 
 /// The callers of one user: connections, and as many of HTTP.
 const SOCKETS: usize = 12;
@@ -310,6 +313,37 @@ async fn over_http_a_user_who_asks_too_much_waits_and_is_then_refused_and_opens_
     assert_eq!(late.error().await, "busy");
     assert_eq!(late.closed().await, Some(4503));
     assert_eq!(anna.get(&path).await.0, 200);
+    node.stop().await;
+}
+
+/// Broken by a body that is paid for by what its headers say of its length.
+#[tokio::test]
+async fn a_body_that_does_not_say_its_length_is_paid_for_once_it_has_come() {
+    let db = database().await;
+    let node = Node::with(db.options(), |config| config.request_rate = FEW_POINTS).await;
+    let chunked = async |user: &str, bytes: usize| {
+        let body = format!("{{\"messageIds\": [\"{}\"]{}}}", Uuid::now_v7(), " ".repeat(bytes));
+        let head = format!(
+            "POST /v1/inbox/ack?device=phone HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             transfer-encoding: chunked\r\n\r\n{:x}\r\n",
+            token(user),
+            body.len()
+        );
+        let mut stream = TcpStream::connect(node.addr()).await.unwrap();
+        stream.write_all(format!("{head}{body}\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+    };
+    let mut answer = [0; 12];
+    chunked("anna", 100).await.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let mut anna = Socket::raw(node.addr(), Connect::user("anna")).await.unwrap();
+    anna.event("ready").await;
+    // It owes seconds from then on: it waits for its answer, and opens nothing.
+    let _stream = chunked("mallory", 200 * 1_024).await;
+    let owes = node.app().context().service.limits().budget(&ExternalId::try_from("mallory".to_owned()).unwrap());
+    wait_until("the body is paid for", || owes.debt() > Duration::from_secs(5)).await;
+    let mut mallory = Socket::raw(node.addr(), Connect::user("mallory")).await.unwrap();
+    assert_eq!(mallory.error().await, "busy");
     node.stop().await;
 }
 

@@ -12,7 +12,7 @@ fn queue() -> AdmissionQueue {
     AdmissionQueue::new(16, 3, Arc::new(Metrics::default()))
 }
 
-fn user(name: &str) -> Name {
+fn user(name: &str) -> Option<ExternalId> {
     Some(ExternalId::try_from(name.to_owned()).unwrap())
 }
 
@@ -175,7 +175,7 @@ fn four_requests_of_a_user_run_at_a_time_and_the_others_of_it_wait_behind_nobody
     assert_eq!(served(&mut waiters, &mut held), [1, 2]);
     drop(held);
     let state = queue.0.lock();
-    assert!(state.lines[REQUESTS].is_idle() && state.lines[REQUESTS].may_run(&user("many")));
+    assert!(state.lines[REQUESTS].is_idle() && state.lines[REQUESTS].may_run(&user("many").map(Claimant::User)));
     drop(state);
     // Its sessions have permits of their own.
     drop((0..4).map(|_| taken(&queue, Purpose::Live, "many")).collect::<Vec<_>>());
@@ -202,7 +202,7 @@ fn one_user_does_not_take_all_places_of_those_who_wait_to_be_opened() {
     let places: Vec<_> = (0..128).map(|_| waiting(&queue, Purpose::Opening, "many")).collect();
     let refused = pin!(queue.admit_opening(&many)).now_or_never().unwrap().unwrap_err();
     assert_eq!(refused, Refusal::Crowded);
-    assert!(!queue.is_crowded() && queue.0.lock().lines[CROWD].may_wait(&Some(ben)));
+    assert!(!queue.is_crowded() && queue.0.lock().lines[CROWD].may_wait(&Some(Claimant::User(ben))));
     // A session that is open already gets its page.
     drop(waiting(&queue, Purpose::Drain, "many"));
     drop((permits, places));
@@ -234,6 +234,17 @@ fn sixty_four_requests_of_a_user_wait_and_more_are_told_that_it_is_busy() {
     assert!(queue.admit_request(&user("ben").unwrap()).now_or_never().unwrap().is_ok(), "it concerns nobody else");
     asked.pop();
     assert!(ask().now_or_never().is_none(), "a request that is given up leaves its place");
+}
+
+#[test]
+fn a_user_who_is_called_like_an_address_stands_in_another_line() {
+    let (queue, address) = (queue(), IpAddr::from([203, 0, 113, 7]));
+    let named = user(&address.to_string()).unwrap();
+    let mut asked: Vec<_> = (0..68).map(|_| Box::pin(queue.admit_request(&named))).collect();
+    let running: Vec<_> = asked.iter_mut().filter_map(|asked| asked.now_or_never()).collect::<Result<_, _>>().unwrap();
+    assert_eq!(running.len(), 4);
+    assert!(queue.admit_request(&named).now_or_never().unwrap().is_err());
+    assert!(queue.admit_request(address).now_or_never().unwrap().is_ok());
 }
 
 #[test]

@@ -76,6 +76,10 @@ async fn what_is_wrong_with_a_request_is_said_at_the_call_or_at_the_commit() {
         (publish("null, p_ttl => '0'"), "22023"),
         (publish("null, p_ttl => '-1 hour'"), "22023"),
         (publish("null, p_ttl => '31 days'"), "22023"),
+        // A year of an interval has 360 days where it is compared, and 365.25 where it becomes milliseconds.
+        (publish("null, p_ttl => '1 year -330 days'"), "22023"),
+        (publish("null, p_ttl => '5000000 years -1799999970 days'"), "22023"),
+        (publish("null, p_ttl => '30 days 1 microsecond'"), "22023"),
         (publish("null, p_ttl => null"), "22023"),
         (publish("null, p_to_users => '{bob}', p_feed => '00000000-0000-0000-0000-000000000001'"), "22023"),
         (publish("null, p_to_users => (select array_agg('u' || n) from generate_series(1, 10001) n)"), "54000"),

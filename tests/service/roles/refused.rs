@@ -216,10 +216,23 @@ async fn the_service_changes_no_schema_forges_nobody_in_sql_and_rewrites_nothing
         "select * from application_senders".to_owned(),
         "update audit set actor = 'nobody'".to_owned(),
         "delete from audit".to_owned(),
+        "select setval('audit_id_seq', 1)".to_owned(),
+        "select nextval('audit_id_seq')".to_owned(),
         "update bus_keys set secret = ''".to_owned(),
         "delete from users".to_owned(),
         "update _sqlx_migrations set checksum = ''".to_owned(),
     ] {
         assert_eq!(code(&mut service, &statement).await, "42501", "{statement}");
+    }
+    // A row says truly when it was written, by which role and from where, whatever the statement says.
+    let forged = "insert into audit (actor, action, target, outcome, role_name, at, address) values ('carol', 'test', '{}', 'done', 'postgres', '2020-01-01', '192.0.2.1')";
+    sqlx::raw_sql(forged).execute(&mut service).await.unwrap();
+    let truly = "select (role_name = session_user and at > now() - interval '1 hour' and address is not distinct from inet_client_addr())::text from audit where actor = 'carol'";
+    assert_eq!(texts(&mut service, truly).await, ["true"]);
+    for id in ["1", "1000000", "currval('audit_id_seq') + 1"] {
+        let chosen = format!(
+            "insert into audit (id, actor, action, target, outcome) overriding system value values ({id}, 'carol', 'test', '{{}}', 'done')"
+        );
+        assert_eq!(code(&mut service, &chosen).await, "23000", "{id}");
     }
 }

@@ -113,6 +113,12 @@ async fn a_revoked_device_is_disconnected_and_the_others_of_its_user_stay() {
         told_later(Client::new().post(url).bearer_auth(token).json(&json!({"messageIds": [uuid::Uuid::now_v7()]})))
     };
     assert_eq!((ack(&old, "phone").await, ack(&old, "tablet").await), (401, 200));
+    // However the parameter is written.
+    for written in ["devic%65=phone", "%64evice=%70hone", "x=1&&devic%65=phon%65"] {
+        let url = format!("{}/v1/inbox/ack?{written}", one.url());
+        let asked = Client::new().post(url).bearer_auth(&old).json(&json!({"messageIds": [uuid::Uuid::now_v7()]}));
+        assert_eq!(told_later(asked).await, 401, "{written}");
+    }
     assert_eq!(ack(&token("anna", 600, json!({})), "phone").await, 200);
     tablet.send("ben", "still here").await;
     assert_eq!(answer(&other, &old).await.0, 200);
