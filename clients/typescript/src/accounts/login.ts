@@ -12,7 +12,7 @@ import { Refusal } from "../refusal.js";
 import { isRetryable, patiently, type Patience } from "../retry.js";
 import type { Account, EndedLogins, LoginData, LoginTokens, PasswordData } from "../wire.js";
 import { Held, momentOf, platformClock, type Clock } from "./held.js";
-import { memoryLogins, type LoginStore } from "./store.js";
+import { isLogin, memoryLogins, type LoginStore } from "./store.js";
 
 /** Wait for the lock. Who has it waits for one answer of the service. */
 const LOCK_MS = 60_000;
@@ -182,7 +182,10 @@ export class Login {
 
   async #ask(path: string, body: object): Promise<Held> {
     const asked = momentOf(this.#clock);
-    return Held.answered((await this.#post(path, body)) as LoginTokens, asked, this.#clock);
+    const tokens = (await this.#post(path, body)) as LoginTokens;
+    // A page of something between may be JSON, too.
+    if (!isLogin(tokens)) throw new Refusal("no_answer", "the answer is none of the service");
+    return Held.answered(tokens, asked, this.#clock);
   }
 
   async #asUser(path: string, body: object | undefined, patience: Patience): Promise<number> {

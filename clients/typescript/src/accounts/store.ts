@@ -54,10 +54,14 @@ export function localStorageLogins(name = "restante:login", storage: Pick<Storag
 /** Something else under the key is no login. */
 function parsed(text: string | null): StoredLogin | undefined {
   try {
-    const login = JSON.parse(text ?? "null") as Partial<StoredLogin> | null;
-    const texts = [login?.userId, login?.accessToken, login?.refreshToken];
-    return texts.every((field) => typeof field === "string") ? (login as StoredLogin) : undefined;
+    const login = JSON.parse(text ?? "{}") as StoredLogin;
+    return isLogin(login) ? login : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** It has what every login has. Times may be missing: then it is taken for old. */
+export function isLogin(login: Partial<Record<"userId" | "accessToken" | "refreshToken", unknown>>): boolean {
+  return [login?.userId, login?.accessToken, login?.refreshToken].every((field) => typeof field === "string");
 }
