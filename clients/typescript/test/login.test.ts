@@ -134,11 +134,26 @@ test("tabs without a lock in common go on with what one of them has stored", asy
   accounts.fates = [refusalOf(401, "login_ended")];
   const token = login.token();
   await until("the refresh", accounts.asked, () => accounts.count("refresh") === 1);
-  const newer: StoredLogin = { userId: "anna", accessToken: "a.b.c", refreshToken: "newer", lifetimeMs: 900_000, askedAt: clock.day };
+  const newer: StoredLogin = { id: "newer", userId: "anna", accessToken: "a.b.c", refreshToken: "newer", lifetimeMs: 900_000, askedAt: clock.day };
   await store.save(newer);
   open();
   assert.equal(await token, "a.b.c");
   assert.deepEqual([login.state.value, ends.items], [{ name: "signedIn", userId: "anna" }, []]);
+});
+
+test("a tab that reads an old store, as browsers show it for a moment, does not use what another tab has used", async () => {
+  const store = memoryLogins();
+  const { login, clock, accounts, ends, tab } = await loggedIn({ store });
+  const old = (await store.load())!;
+  let looks = 0;
+  const late: LoginStore = { ...store, load: () => (++looks < 4 ? old : store.load()) };
+  const other = tab({ store: late });
+  await is(other, "signedIn");
+  clock.pass(900_000);
+  const tokens = await Promise.all([login.token(), other.token()]);
+  assert.deepEqual(tokens, [accounts.secrets[2], accounts.secrets[2]]);
+  assert.deepEqual([accounts.count("refresh"), accounts.logins, ends.items], [1, 1, []]);
+  assert.ok(looks >= 4);
 });
 
 test("a refresh whose answer was lost is tried again with the same token, and after a pause", async () => {

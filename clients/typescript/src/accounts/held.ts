@@ -4,6 +4,7 @@
  */
 
 import { claimsOf } from "../token.js";
+import { uuidv7 } from "../uuid.js";
 import type { LoginTokens } from "../wire.js";
 import type { StoredLogin } from "./store.js";
 
@@ -49,7 +50,7 @@ export class Held {
   static answered({ userId, accessToken, refreshToken }: LoginTokens, asked: Moment, clock: Clock): Held {
     const { iat, exp } = claimsOf(accessToken);
     const lifetimeMs = typeof iat === "number" && typeof exp === "number" ? (exp - iat) * 1000 : LIFETIME_MS;
-    return new Held({ userId, accessToken, refreshToken, lifetimeMs, askedAt: asked.wall }, asked, clock);
+    return new Held({ id: uuidv7(), userId, accessToken, refreshToken, lifetimeMs, askedAt: asked.wall }, asked, clock);
   }
 
   /** Of a store. The monotonic clock of another program says nothing here; where the time of day makes no sense the token is taken for old. */

@@ -5,7 +5,7 @@
  */
 
 import { Http, type Fetch } from "../http.js";
-import { platformChannel, platformLocks, type Channel, type Locks } from "../locks.js";
+import type { Channel, Locks } from "../locks.js";
 import { Listeners, Observable } from "../observable.js";
 import { SIGNED_OUT } from "../protocol.js";
 import { Refusal } from "../refusal.js";
@@ -13,9 +13,11 @@ import { isRetryable, patiently, type Patience } from "../retry.js";
 import type { Account, EndedLogins, LoginData, LoginTokens, PasswordData } from "../wire.js";
 import { Held, momentOf, platformClock, type Clock } from "./held.js";
 import { isLogin, memoryLogins, type LoginStore } from "./store.js";
+import { Tabs, type Told } from "./tabs.js";
 
-/** Wait for the lock. Who has it waits for one answer of the service. */
-const LOCK_MS = 60_000;
+/** A store may show an old state for a moment: bound of the wait for the new one, and the pause between two looks. */
+const LOOK_MS = 5_000;
+const LOOK_AGAIN_MS = 50;
 /** Pause after a refresh without an answer, which doubles up to the second. */
 const PAUSE_MIN_MS = 1_000;
 const PAUSE_MAX_MS = 30_000;
@@ -59,11 +61,6 @@ export interface SignedOut {
   reason: SignOutReason;
 }
 
-/** A message between tabs: the store has changed, and by which end. */
-interface Told {
-  ended?: SignOutReason;
-}
-
 export class Login {
   readonly state = new Observable<LoginState>({ name: "loading" });
   /** Told once when a login has ended, whatever ends it; not when another one has begun in its place. */
@@ -72,29 +69,31 @@ export class Login {
   readonly #http: Http;
   readonly #store: LoginStore;
   readonly #clock: Clock;
-  readonly #channel: Channel;
+  readonly #tabs: Tabs;
   readonly #loaded: Promise<unknown>;
   /** Refresh tokens of logins that have ended here, and of which the service may not know yet. */
   readonly #ended = new Set<string>();
   #held: Held | undefined;
+  /** Tokens that have ended, by their id: a store that still shows them is old. */
+  #gone: string | undefined;
   /** The store could not take what is held. */
   #isUnsaved = false;
   #refreshing: Promise<Held> | undefined;
-  /** The access token that the service has refused, and the refresh token that the application wants replaced. */
+  /** The access token that the service has refused, and the tokens that the application wants replaced, by their id. */
   #refused: string | undefined;
   #stale: string | undefined;
   /** The last refresh was refused or not answered: it is not tried again before this time of the monotonic clock. */
   #paused: { until: number; because: Refusal } | undefined;
   #failures = 0;
-  #isClosed = false;
 
   constructor(options: LoginOptions) {
     this.#options = options;
     this.#http = new Http(options.url, options.fetch);
     this.#store = options.store ?? memoryLogins();
     this.#clock = options.clock ?? platformClock;
-    this.#channel = (options.channel ?? platformChannel)(`restante:login:${this.#store.name}`);
-    this.#channel.addEventListener("message", ({ data }) => this.#heed(data as Told));
+    this.#tabs = new Tabs(this.#store.name, options.locks, options.channel, (told) => {
+      this.#heed(told).catch((error: unknown) => this.#report(error));
+    });
     // Without the lock: who opens a tab does not wait for the refresh of another one.
     this.#loaded = this.#newest().catch((error: unknown) => this.#report(error));
   }
@@ -126,7 +125,8 @@ export class Login {
   /** Logs in, in the place of who was. Resolves with the user once its tokens are stored. */
   async logIn(who: LoginData, patience: Patience = {}): Promise<string> {
     const held = await patiently(patience, () => this.#ask("/login", who));
-    await this.#alone(async () => {
+    await this.#loaded;
+    await this.#tabs.alone(async () => {
       const before = await this.#newest();
       await this.#keep(held);
       if (before) this.#ended.add(before.login.refreshToken);
@@ -138,7 +138,7 @@ export class Login {
   /** Has new tokens now, though the old ones would last. `token` does it by itself when it is time. */
   async refresh(patience: Patience = {}): Promise<void> {
     await this.#loaded;
-    this.#stale = this.#held?.login.refreshToken;
+    this.#stale = this.#held?.login.id;
     await patiently(patience, () => this.#refresh());
   }
 
@@ -152,7 +152,8 @@ export class Login {
    * called again it tells the service once more.
    */
   async logOut(patience: Patience = {}): Promise<void> {
-    await this.#alone(async () => {
+    await this.#loaded;
+    await this.#tabs.alone(async () => {
       const held = await this.#newest();
       if (!held) return;
       this.#ended.add(held.login.refreshToken);
@@ -164,7 +165,7 @@ export class Login {
   /** Ends all logins of the user, this one too. Resolves with how many there were. Where it rejects this one goes on. */
   async logOutEverywhere(patience: Patience = {}): Promise<number> {
     const ended = await this.#asUser("/logout-everywhere", undefined, patience);
-    await this.#alone(async () => {
+    await this.#tabs.alone(async () => {
       if (await this.#newest()) await this.#forget("logged_out");
     });
     return ended;
@@ -172,8 +173,7 @@ export class Login {
 
   /** Hears no other tabs any more. It logs nobody out. */
   close(): void {
-    this.#isClosed = true;
-    this.#channel.close();
+    this.#tabs.close();
   }
 
   #post(path: string, body: object): Promise<unknown> {
@@ -195,8 +195,8 @@ export class Login {
   }
 
   #isFit(held: Held): boolean {
-    const { accessToken, refreshToken } = held.login;
-    return !held.isDue && accessToken !== this.#refused && refreshToken !== this.#stale;
+    const { id, accessToken } = held.login;
+    return !held.isDue && accessToken !== this.#refused && id !== this.#stale;
   }
 
   /** One refresh at a time, for all who want it. */
@@ -204,25 +204,41 @@ export class Login {
     // One that runs may have looked before it was known that its tokens are refused.
     const running = await this.#refreshing;
     if (running && this.#isFit(running)) return running;
-    this.#refreshing ??= this.#alone(() => this.#refreshAlone()).finally(() => (this.#refreshing = undefined));
+    this.#refreshing ??= this.#tabs.alone(() => this.#refreshAlone()).finally(() => (this.#refreshing = undefined));
     return this.#refreshing;
   }
 
   async #refreshAlone(): Promise<Held> {
-    const held = await this.#newest();
-    if (!held) throw new Refusal("signed_out", "nobody is logged in");
+    const { held, settle } = await this.#claim();
     // Another tab has done it, while this one waited for the lock.
-    if (this.#isFit(held)) return held;
+    if (!settle) return held;
+    let isUsed = false;
     try {
-      return await this.#exchange(held);
+      const renewed = await this.#exchange(held);
+      isUsed = true;
+      return renewed;
     } catch (error) {
       if (!(error instanceof Refusal) || error.code !== "login_ended") throw error;
       // Where tabs have no lock in common one of them may have used the token first, or have logged in since.
       const newest = await this.#newest();
-      if (newest && newest.login.refreshToken !== held.login.refreshToken) return newest;
+      if (newest && newest.login.id !== held.login.id) return newest;
       await this.#forget("login_ended");
       throw error;
+    } finally {
+      settle(isUsed);
     }
+  }
+
+  /** The newest tokens: those that need no refresh, or those that no tab has used, marked. What another tab has used the store shows for a moment more. */
+  async #claim(): Promise<{ held: Held; settle?: (isUsed: boolean) => void }> {
+    for (const end = performance.now() + LOOK_MS; performance.now() < end; ) {
+      const held = await this.#newest();
+      if (!held) throw new Refusal("signed_out", "nobody is logged in");
+      if (this.#isFit(held)) return { held };
+      const settle = await this.#tabs.mark(held.login.id);
+      if (settle) return { held, settle };
+    }
+    throw new Refusal("no_answer", "another tab has used the tokens, and its new ones are not in the store");
   }
 
   /** Nobody knows if a refresh without an answer was done: the same token is tried again, and after a pause. */
@@ -247,8 +263,8 @@ export class Login {
     if (this.#isUnsaved && this.#held) await this.#save(this.#held);
     if (this.#isUnsaved) return this.#held;
     const stored = await this.#store.load();
-    if (!stored) this.#end("elsewhere");
-    else if (stored.refreshToken !== this.#held?.login.refreshToken) this.#hold(Held.loaded(stored, this.#clock));
+    if (!stored || stored.id === (this.#gone ?? "")) this.#end("elsewhere");
+    else if (stored.id !== this.#held?.login.id) this.#hold(Held.loaded(stored, this.#clock));
     return this.#held;
   }
 
@@ -257,7 +273,7 @@ export class Login {
     await this.#save(held);
     this.#paused = undefined;
     this.#hold(held);
-    this.#tell({});
+    this.#tabs.tell({ id: held.login.id });
   }
 
   async #save({ login }: Held): Promise<void> {
@@ -272,14 +288,16 @@ export class Login {
   }
 
   async #forget(reason: SignOutReason): Promise<void> {
+    const { id } = this.#held!.login;
     this.#isUnsaved = false;
+    this.#gone = id;
     this.#end(reason);
     try {
       await this.#store.clear();
     } catch (error) {
       this.#report(error);
     }
-    this.#tell({ ended: reason });
+    this.#tabs.tell({ id, ended: reason });
   }
 
   #hold(held: Held): void {
@@ -297,17 +315,18 @@ export class Login {
     if (ended) this.signedOut.tell({ userId: ended.login.userId, reason });
   }
 
-  #tell(told: Told): void {
-    if (!this.#isClosed) this.#channel.postMessage(told);
-  }
-
   /** Another tab has stored tokens, or has none any more. */
-  #heed({ ended }: Told): void {
-    const looked = this.#alone(async () => {
-      if (ended === "login_ended" && !(await this.#store.load())) this.#end(ended);
-      await this.#newest();
-    });
-    looked.catch((error: unknown) => this.#report(error));
+  async #heed({ id, ended }: Told): Promise<void> {
+    if (ended) this.#gone = id;
+    if (ended && this.#held?.login.id === id) return this.#end(ended === "login_ended" ? ended : "elsewhere");
+    const before = this.#held?.login.id;
+    for (const end = performance.now() + LOOK_MS; performance.now() < end; ) {
+      await this.#tabs.alone(() => this.#newest());
+      const now = this.#held?.login.id;
+      // Ids ascend with time, so a greater one is of tokens behind those.
+      if (ended || this.#tabs.isClosed || now !== before || (now ?? "") >= id) return;
+      await new Promise((wake) => setTimeout(wake, LOOK_AGAIN_MS));
+    }
   }
 
   /** The service does not say if there was such a login, so it may be told twice. */
@@ -317,25 +336,6 @@ export class Login {
       await patiently(patience, () => this.#http.ask(request));
       this.#ended.delete(refreshToken);
     }
-  }
-
-  /** Runs it while no other tab of the store, and nothing else here, is at it. */
-  async #alone<T>(work: () => Promise<T>): Promise<T> {
-    await this.#loaded;
-    const bound = new AbortController();
-    const timer = setTimeout(() => bound.abort(), LOCK_MS);
-    let done: { result: T } | undefined;
-    const locked = async (): Promise<void> => {
-      clearTimeout(timer);
-      done = { result: await work() };
-    };
-    const locks = this.#options.locks ?? platformLocks();
-    await locks.request(`restante:login:${this.#store.name}`, { signal: bound.signal }, locked).catch((error: unknown) => {
-      if (!bound.signal.aborted) throw error;
-    });
-    clearTimeout(timer);
-    if (!done) throw new Refusal("no_answer", "another tab has had the tokens for too long");
-    return (done as { result: T }).result;
   }
 
   #report(error: unknown): void {

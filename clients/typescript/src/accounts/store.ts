@@ -7,6 +7,8 @@ import { uuidv7 } from "../uuid.js";
 
 /** The tokens of a login, as they are kept. Plain JSON. */
 export interface StoredLogin {
+  /** Names these tokens and says nothing of them. The next ones have another one. */
+  id: string;
   userId: string;
   accessToken: string;
   /** Good once: the one that came last. */
@@ -55,7 +57,7 @@ export function localStorageLogins(name = "restante:login", storage: Pick<Storag
 function parsed(text: string | null): StoredLogin | undefined {
   try {
     const login = JSON.parse(text ?? "{}") as StoredLogin;
-    return isLogin(login) ? login : undefined;
+    return isLogin(login) && typeof login.id === "string" ? login : undefined;
   } catch {
     return undefined;
   }
