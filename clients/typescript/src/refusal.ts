@@ -11,6 +11,11 @@ export type OwnCode = "connection_lost" | "no_answer" | "closed" | "token_unavai
 export type RefusalCode = ErrorData["code"] | OwnCode;
 
 export class Refusal extends Error {
+  /** Also true for those of another copy of the package, as a page has that bundles its entries one by one. */
+  static override [Symbol.hasInstance](error: unknown): boolean {
+    return (error as Error | undefined)?.name === "Refusal";
+  }
+
   readonly code: RefusalCode;
   readonly retryAfterMs: number | undefined;
 

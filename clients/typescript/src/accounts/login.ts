@@ -76,7 +76,7 @@ export class Login {
   #held: Held | undefined;
   /** Tokens that have ended, by their id: a store that still shows them is old. */
   #gone: string | undefined;
-  /** The store could not take what is held. */
+  /** The store could not take what is held, and has tokens that are used. It is tried again with each question for a token. */
   #isUnsaved = false;
   #refreshing: Promise<Held> | undefined;
   /** The access token that the service has refused, and the tokens that the application wants replaced, by their id. */
@@ -105,7 +105,7 @@ export class Login {
   readonly token = async (refused?: string): Promise<string> => {
     await this.#loaded;
     this.#refused = refused ?? this.#refused;
-    if (this.#held && this.#isFit(this.#held)) return this.#held.login.accessToken;
+    if (this.#held && !this.#isUnsaved && this.#isFit(this.#held)) return this.#held.login.accessToken;
     try {
       return (await this.#refresh()).login.accessToken;
     } catch (error) {
