@@ -156,6 +156,27 @@ test("a tab that reads an old store, as browsers show it for a moment, does not 
   assert.ok(looks >= 4);
 });
 
+test("a tab whose store shows an old login for a moment hears of its end all the same", async () => {
+  const store = memoryLogins();
+  const { login, tab } = await loggedIn({ store });
+  const old = (await store.load())!;
+  let isLate = true;
+  const looks = new Log<boolean>();
+  const load: LoginStore["load"] = () => {
+    looks.add(isLate);
+    return isLate ? old : store.load();
+  };
+  const other = tab({ store: { ...store, load } });
+  await is(other, "signedIn");
+  await login.refresh();
+  await login.logOut();
+  await looks.reaches(looks.items.length + 2, "looks at the old store");
+  assert.equal(other.state.value.name, "signedIn");
+  isLate = false;
+  await is(other, "signedOut");
+  assert.deepEqual(other.state.value, { name: "signedOut", reason: "elsewhere" });
+});
+
 test("a refresh whose answer was lost is tried again with the same token, and after a pause", async () => {
   const { login, clock, accounts, ends } = await loggedIn();
   accounts.hasGrace = true;

@@ -12,15 +12,13 @@ import { Refusal } from "../refusal.js";
 import { isRetryable, patiently, type Patience } from "../retry.js";
 import type { Account, EndedLogins, LoginData, LoginTokens, PasswordData } from "../wire.js";
 import { Held, momentOf, platformClock, type Clock } from "./held.js";
+import { Pause } from "./pause.js";
 import { isLogin, memoryLogins, type LoginStore } from "./store.js";
 import { Tabs, type Told } from "./tabs.js";
 
 /** A store may show an old state for a moment: bound of the wait for the new one, and the pause between two looks. */
 const LOOK_MS = 5_000;
 const LOOK_AGAIN_MS = 50;
-/** Pause after a refresh without an answer, which doubles up to the second. */
-const PAUSE_MIN_MS = 1_000;
-const PAUSE_MAX_MS = 30_000;
 
 export interface LoginOptions {
   /** Address of the service, that of `connect`. */
@@ -69,6 +67,7 @@ export class Login {
   readonly #http: Http;
   readonly #store: LoginStore;
   readonly #clock: Clock;
+  readonly #pause: Pause;
   readonly #tabs: Tabs;
   readonly #loaded: Promise<unknown>;
   /** Refresh tokens of logins that have ended here, and of which the service may not know yet. */
@@ -82,15 +81,13 @@ export class Login {
   /** The access token that the service has refused, and the tokens that the application wants replaced, by their id. */
   #refused: string | undefined;
   #stale: string | undefined;
-  /** The last refresh was refused or not answered: it is not tried again before this time of the monotonic clock. */
-  #paused: { until: number; because: Refusal } | undefined;
-  #failures = 0;
 
   constructor(options: LoginOptions) {
     this.#options = options;
     this.#http = new Http(options.url, options.fetch);
     this.#store = options.store ?? memoryLogins();
     this.#clock = options.clock ?? platformClock;
+    this.#pause = new Pause(this.#clock);
     this.#tabs = new Tabs(this.#store.name, options.locks, options.channel, (told) => {
       this.#heed(told).catch((error: unknown) => this.#report(error));
     });
@@ -243,18 +240,13 @@ export class Login {
 
   /** Nobody knows if a refresh without an answer was done: the same token is tried again, and after a pause. */
   async #exchange({ login: { refreshToken } }: Held): Promise<Held> {
-    const now = this.#clock.monotonic();
-    if (this.#paused && now < this.#paused.until) throw again(this.#paused.because, this.#paused.until - now);
+    this.#pause.check();
     try {
       const held = await this.#ask("/refresh", { refreshToken });
-      this.#failures = 0;
       await this.#keep(held);
       return held;
     } catch (error) {
-      if (!isRetryable(error)) throw error;
-      const pauseMs = error.retryAfterMs ?? Math.min(PAUSE_MIN_MS * 2 ** this.#failures++, PAUSE_MAX_MS);
-      this.#paused = { until: this.#clock.monotonic() + pauseMs, because: error };
-      throw again(error, pauseMs);
+      throw isRetryable(error) ? this.#pause.after(error) : error;
     }
   }
 
@@ -271,7 +263,7 @@ export class Login {
   /** Stored first: a refresh token that is lost with the program cannot be had again. */
   async #keep(held: Held): Promise<void> {
     await this.#save(held);
-    this.#paused = undefined;
+    this.#pause.end();
     this.#hold(held);
     this.#tabs.tell({ id: held.login.id });
   }
@@ -323,8 +315,9 @@ export class Login {
     for (const end = performance.now() + LOOK_MS; performance.now() < end; ) {
       await this.#tabs.alone(() => this.#newest());
       const now = this.#held?.login.id;
-      // Ids ascend with time, so a greater one is of tokens behind those.
-      if (ended || this.#tabs.isClosed || now !== before || (now ?? "") >= id) return;
+      // Ids ascend with time, so a greater one is of tokens behind those. A store that shows older ones than what was told is old.
+      const isThere = ended ? now === undefined || now > id : now !== before || (now ?? "") >= id;
+      if (isThere || this.#tabs.isClosed) return;
       await new Promise((wake) => setTimeout(wake, LOOK_AGAIN_MS));
     }
   }
@@ -346,8 +339,4 @@ export class Login {
 
 function isSignedOut(error: unknown): boolean {
   return error instanceof Refusal && SIGNED_OUT.has(error.code);
-}
-
-function again({ code, message }: Refusal, retryAfterMs: number): Refusal {
-  return new Refusal(code, message, Math.ceil(retryAfterMs));
 }

@@ -6,19 +6,20 @@
 
 import { platformChannel, platformLocks, type Channel, type Locks } from "../locks.js";
 import { Refusal } from "../refusal.js";
+import type { SignOutReason } from "./login.js";
 
 /** Wait for the lock. The tab that has it waits for one answer of the service. */
 const LOCK_MS = 60_000;
 /** Wait for a mark that is free. */
-const MARK_MS = 200;
+const MARK_MS = 500;
 /** Time after which no tab reads an old state any more. */
 const STALE_MS = 60_000;
 
-/** The reasons for which a login ends, as they are told to other tabs. */
+/** A message from one tab to the others. */
 export interface Told {
   /** The tokens that are stored now, or those that ended. */
   id: string;
-  ended?: "logged_out" | "elsewhere" | "login_ended";
+  ended?: SignOutReason;
 }
 
 export class Tabs {
