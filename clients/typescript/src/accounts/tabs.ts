@@ -1,5 +1,5 @@
 /**
- * What the tabs of a store have in common: one lock, under which they use and change the tokens, marks on tokens that one of them has used, and a channel.
+ * The tabs of a store have in common: one lock, under which they use and change the tokens, marks on tokens that one of them has used, and a channel.
  * A tab that has the lock may still read an old state of what another one wrote: browsers keep a copy of `localStorage` for each process, and bring it up to
  * date a moment later. Locks are never old, so a mark is a lock that its tab holds for a time.
  */
