@@ -114,7 +114,9 @@ test("a lost answer costs nothing within the service's grace", async () => {
 
 test("a lost answer ends the login where the service has no grace, and stops its clients for good", async () => {
   const { fetch, lose } = losing();
-  const { login, userId } = await registered(service, { fetch });
+  let ahead = 0;
+  const clock = { monotonic: () => performance.now() + ahead, wall: () => Date.now() };
+  const { login, userId } = await registered(service, { fetch, clock });
   const ends = new Log<SignedOut>();
   login.signedOut.subscribe(ends.add);
   const one = client(service, "", { token: login.token, onError: () => undefined });
@@ -122,8 +124,8 @@ test("a lost answer ends the login where the service has no grace, and stops its
   lose();
   assert.equal(await code(login.refresh()), "connection_lost");
   assert.equal(login.state.value.name, "signedIn");
-  // The clock of the machine passes the pause.
-  await new Promise((wake) => setTimeout(wake, 1_100));
+  assert.equal(await code(login.refresh()), "connection_lost", "within the pause nothing is asked");
+  ahead = 1_000;
   assert.equal(await code(login.refresh()), "login_ended");
   assert.deepEqual(ends.items, [{ userId, reason: "login_ended" }]);
   await stops(one);
