@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { inspect } from "node:util";
 import { isRetryable, localStorageLogins, Login, memoryLogins, type LoginOptions, type LoginStore, type SignedOut, type StoredLogin } from "../src/accounts/index.js";
-import { Refusal } from "../src/index.js";
+import { Refusal, type Channel } from "../src/index.js";
 import { FakeAccounts, FakeClock, mintedFor, refusalOf } from "./support/accounts.js";
 import { Log, until } from "./support/signals.js";
 
@@ -166,7 +166,13 @@ test("a tab whose store shows an old login for a moment hears of its end all the
     looks.add(isLate);
     return isLate ? old : store.load();
   };
-  const other = tab({ store: { ...store, load } });
+  // It has not heard that there are newer tokens, either.
+  const channel = (name: string): Channel => {
+    const real = new BroadcastChannel(name);
+    const listen: Channel["addEventListener"] = (_, listener) => real.addEventListener("message", ({ data }) => (data as { ended?: string }).ended && listener({ data }));
+    return { postMessage: (message) => real.postMessage(message), addEventListener: listen, close: () => real.close() };
+  };
+  const other = tab({ store: { ...store, load }, channel });
   await is(other, "signedIn");
   await login.refresh();
   await login.logOut();
@@ -175,6 +181,18 @@ test("a tab whose store shows an old login for a moment hears of its end all the
   isLate = false;
   await is(other, "signedOut");
   assert.deepEqual(other.state.value, { name: "signedOut", reason: "elsewhere" });
+});
+
+test("tokens that have ended are not held again where a store still shows them", async () => {
+  const store = memoryLogins();
+  const { login, tab } = await loggedIn({ store });
+  const old = (await store.load())!;
+  const other = tab({ store: { ...store, load: () => old } });
+  await is(other, "signedIn");
+  await login.logOut();
+  await is(other, "signedOut");
+  assert.equal((await refused(other.token())).code, "signed_out");
+  assert.equal(other.state.value.name, "signedOut");
 });
 
 test("a refresh whose answer was lost is tried again with the same token, and after a pause", async () => {
