@@ -1,6 +1,6 @@
 /**
  * A stand-in for the accounts of a service, as a `fetch` whose answers a test can lose, refuse or hold, with clocks that it moves. Refresh tokens rotate,
- * and one that comes twice ends its login, as docs/protocol.md has it. `tests` of the real service are in accounts.test.ts.
+ * and one that comes twice ends its login, as docs/protocol.md has it. The tests with the real service are in accounts.test.ts.
  */
 
 import type { Clock, Fetch } from "../../src/accounts/index.js";
