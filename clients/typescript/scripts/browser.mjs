@@ -1,6 +1,6 @@
 /**
- * The client in a real browser against the real service: IndexedDB, Web Locks, BroadcastChannel and the browser's own WebSocket, with tabs that are
- * reloaded and closed, and a service that is killed. `npm run browser`; it needs Chromium (CHROMIUM names it) and a built service.
+ * The client in a real browser against the real service: IndexedDB, localStorage, Web Locks, BroadcastChannel and the browser's own WebSocket, with
+ * tabs that are reloaded and closed, and a service that is killed. `npm run browser`; it needs Chromium (CHROMIUM names it) and a built service.
  */
 
 import assert from "node:assert/strict";
@@ -20,6 +20,7 @@ const BOUND_MS = 120_000;
 /** Runs in each tab. The driver below calls the functions of `window`. */
 const PAGE = `
   import { connect, indexedDbStorage } from "/client.js";
+  import { Login, localStorageLogins } from "/accounts.js";
   window.begin = (options) => {
     window.storage = indexedDbStorage({ name: options.user });
     window.refused = [];
@@ -33,11 +34,23 @@ const PAGE = `
       })),
     });
   };
+  window.beginLogin = (url) => {
+    // The page counts refreshes that have left it.
+    window.refreshes = 0;
+    const counted = (address, init) => {
+      if (address.endsWith("/refresh")) window.refreshes += 1;
+      return fetch(address, init);
+    };
+    window.login = new Login({ url, store: localStorageLogins(), fetch: counted });
+    window.ends = [];
+    login.signedOut.subscribe(({ reason }) => ends.push(reason));
+  };
   window.until = (isTrue) => new Promise((resolve) => {
     const look = async () => ((await isTrue()) ? resolve() : setTimeout(look, 50));
     look();
   });
   window.effects = async () => (await window.storage.transaction((tx) => tx.entries("effects"))).filter(([key]) => key !== "count").map(([, content]) => content);
+  window.connect = connect;
   window.isLoaded = true;
 `;
 
@@ -201,9 +214,40 @@ async function effectsOnce(browser, page, service) {
   await Promise.all([writer.close(), reader.close()]);
 }
 
-const service = await Service.start({ SEND_RATE: "0" });
-const { outputFiles } = buildSync({ entryPoints: ["src/index.ts"], bundle: true, format: "esm", target: "es2022", write: false });
-const files = { "/client.js": ["text/javascript", outputFiles[0].text], "/page.js": ["text/javascript", PAGE], "/": ["text/html", `<script type="module" src="/page.js"></script>`] };
+/** Tabs that share a login in localStorage: all want another token at once, again and again, while one is reloaded; one logs out, and all hear of it. */
+async function loginOfTabs(browser, page, service) {
+  const TABS = 4;
+  const password = "four pears eat no horses";
+  const tabs = await Promise.all(Array.from({ length: TABS }, () => browser.tab(page)));
+  for (const tab of tabs) await tab.run(`beginLogin("${service.url}")`);
+  await tabs[0].run(`login.register({ userId: "eve", password: "${password}" })`);
+  await tabs[0].run(`login.logIn({ userId: "eve", password: "${password}" })`);
+  for (const tab of tabs) await tab.until(`login.state.value.name === "signedIn"`);
+  const tokenOf = (tab) => tab.run("login.token()");
+  for (let turn = 1; turn <= 5; turn++) {
+    const old = await tokenOf(tabs[0]);
+    const tokens = await Promise.all(tabs.map((tab) => tab.run(`login.token("${old}")`)));
+    assert(new Set(tokens).size === 1 && tokens[0] !== old, "all have the same new token");
+    const refreshes = await Promise.all(tabs.map((tab) => tab.run("refreshes")));
+    assert.equal(refreshes.reduce((sum, each) => sum + each), turn, "one of them has refreshed");
+  }
+  const last = await tokenOf(tabs[0]);
+  await tabs[1].reload();
+  await tabs[1].run(`beginLogin("${service.url}")`);
+  assert.equal(await tokenOf(tabs[1]), last, "a reload keeps the login, and refreshes nothing");
+  await tabs[2].run(`window.client = connect({ url: "${service.url}", token: login.token, onMessage: () => undefined }); undefined`);
+  await tabs[2].until(`client.state.value.name === "open"`);
+  await tabs[0].run("login.logOut()");
+  for (const tab of tabs) await tab.until(`login.state.value.name === "signedOut"`);
+  await tabs[2].until(`client.state.value.name === "stopped"`);
+  assert.deepEqual(await Promise.all(tabs.map((tab) => tab.run("ends"))), [["logged_out"], ["elsewhere"], ["elsewhere"], ["elsewhere"]]);
+  assert.equal(await tabs[0].run("localStorage.length"), 0);
+  await Promise.all(tabs.map((tab) => tab.close()));
+}
+
+const service = await Service.start({ SEND_RATE: "0", ACCOUNTS: "on" });
+const bundle = (entry) => ["text/javascript", buildSync({ entryPoints: [`src/${entry}.ts`], bundle: true, format: "esm", target: "es2022", write: false }).outputFiles[0].text];
+const files = { "/client.js": bundle("index"), "/accounts.js": bundle("accounts/index"), "/page.js": ["text/javascript", PAGE], "/": ["text/html", `<script type="module" src="/page.js"></script>`] };
 const server = createServer((request, answer) => {
   const [type, text] = files[request.url] ?? ["text/plain", ""];
   answer.writeHead(200, { "content-type": type }).end(text);
@@ -213,7 +257,7 @@ const page = `http://127.0.0.1:${server.address().port}/`;
 const browser = new Browser();
 await browser.start();
 try {
-  for (const scenario of [outboxOfTwoTabs, effectsOnce]) {
+  for (const scenario of [outboxOfTwoTabs, loginOfTabs, effectsOnce]) {
     const began = Date.now();
     await scenario(browser, page, service);
     console.log(`ok ${scenario.name} (${((Date.now() - began) / 1000).toFixed(1)} s)`);

@@ -35,7 +35,7 @@ export interface ClientOptions<Events = EventMap> extends ConnectionOptions, Omi
   onRefused?: (entry: RefusedEntry) => void;
   /** A message that another connection of this user has sent. */
   onSentElsewhere?: (message: MessageContent) => void;
-  /** Any frame that nothing else here is for: `chat:added`, `queue:drained`, and what later services will say. */
+  /** Any frame that nothing else here is for: `chat:added`, `contact:requested`, `queue:drained`, and what later services will say. */
   onFrame?: (frame: Frame) => void;
   /** Takes errors that end nothing: errors of handlers, of storage, of fetching tokens. `console.error` where it is left out. */
   onError?: (error: unknown) => void;
@@ -67,6 +67,8 @@ export class Client<Events = EventMap> {
   readonly typing: TypingState;
   /** `chat:read`: the user has read a chat up to there on another device. */
   readonly readElsewhere = new Listeners<ChatReadData>();
+  /** Those of `onFrame`, for what is built upon a client, such as `people`. */
+  readonly frames = new Listeners<Frame>();
   readonly #options: ClientOptions<Events>;
   readonly #storage: Storage;
   readonly #channel: Channel;
@@ -227,6 +229,7 @@ export class Client<Events = EventMap> {
       case "user:offline":
         return this.presence.offline(data as { userId: string; lastSeen: string });
       default:
+        this.frames.tell(frame);
         this.#options.onFrame?.(frame);
     }
   }

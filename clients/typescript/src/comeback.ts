@@ -3,7 +3,7 @@
  * pure function. The pause that grows has full jitter: chance between nothing and a bound that doubles from 0.5 s up to 30 s.
  */
 
-import { STAY_AWAY } from "./protocol.js";
+import { SIGNED_OUT, STAY_AWAY } from "./protocol.js";
 
 const PAUSE_MIN_MS = 500;
 const PAUSE_MAX_MS = 30_000;
@@ -31,7 +31,7 @@ export type Comeback =
  * A client whose token cannot be renewed stays away after 4401.
  */
 export function comeback(end: End, attempt: number, isTokenRenewable: boolean, random: number = Math.random()): Comeback {
-  if (STAY_AWAY.has(end.code) || (end.code === 4401 && !isTokenRenewable)) return { after: "never" };
+  if (STAY_AWAY.has(end.code) || SIGNED_OUT.has(end.reason) || (end.code === 4401 && !isTokenRenewable)) return { after: "never" };
   if (end.code === 1012) return told(end.reconnectAfterMs ?? end.retryAfterMs ?? 0);
   if (end.code !== 4401 && end.retryAfterMs !== undefined) return told(end.retryAfterMs);
   return { after: "chance", ms: random * Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** attempt) };

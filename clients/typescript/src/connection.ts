@@ -67,6 +67,7 @@ export class Connection {
   /** The present pause was told by the service, and the sight of the page does not shorten it. */
   #isTold = false;
   #refusedBecause: string | undefined;
+  #isTokenRefused = false;
   #wake: (() => void) | undefined;
   #renewal: ReturnType<typeof setTimeout> | undefined;
 
@@ -131,6 +132,7 @@ export class Connection {
     this.#socket = undefined;
     if (this.#isReady) this.#hooks.ended();
     this.#isReady = false;
+    this.#isTokenRefused = end.code === 4401;
     return end;
   }
 
@@ -140,18 +142,19 @@ export class Connection {
       timer = setTimeout(() => reject(new Error(`the token did not come within ${TOKEN_MS} ms`)), TOKEN_MS);
     });
     try {
-      return await Promise.race([this.token.fetch(), late]);
+      return await Promise.race([this.token.fetch(this.#isTokenRefused), late]);
     } catch (error) {
       this.#hooks.report(error);
-      throw new Refusal("token_unavailable", "no token could be fetched");
+      throw error instanceof Refusal ? error : new Refusal("token_unavailable", "no token could be fetched");
     } finally {
       clearTimeout(timer);
     }
   }
 
   #unopened(error: unknown): End {
-    if (!(error instanceof Refusal)) this.#hooks.report(error);
-    return { code: 1006, reason: error instanceof Refusal ? error.code : "cannot_open" };
+    if (error instanceof Refusal) return { code: 1006, reason: error.code, retryAfterMs: error.retryAfterMs };
+    this.#hooks.report(error);
+    return { code: 1006, reason: "cannot_open" };
   }
 
   #hear(frame: Frame): void {

@@ -7,7 +7,7 @@ export type { Presence, PresenceState, TypingState } from "./notices.js";
 export type { RefusedEntry } from "./outbox.js";
 export type * from "./protocol.js";
 export type { Receipt, Received } from "./received.js";
-export { Refusal } from "./refusal.js";
+export { Refusal, type RefusalCode } from "./refusal.js";
 export { summary, type SentMessage, type SentMessages, type StatusSummary } from "./sent.js";
 export type { WebSocketConstructor, WebSocketLike } from "./socket.js";
 export { indexedDbStorage, type IndexedDbOptions } from "./storage/indexeddb.js";

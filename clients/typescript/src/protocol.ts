@@ -81,3 +81,6 @@ export const STAY_AWAY: ReadonlySet<number> = new Set([4400, 4403, 4413, 4509]);
 
 /** Ids in one frame. */
 export const IDS_MAX = 500;
+
+/** Codes of a token function that has no token: asking it again brings none, since somebody has to log in. */
+export const SIGNED_OUT: ReadonlySet<string> = new Set<wire.Code | "signed_out">(["login_ended", "signed_out"]);

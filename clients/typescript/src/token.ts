@@ -6,10 +6,12 @@
 /** Before its end a token is renewed by this much, or by half of its life where that is less. */
 const AHEAD_MS = 60_000;
 
-export type TokenSource = string | (() => Promise<string> | string);
+/** A function is asked before each connection, and before the token ends. `refused` is the last token where the service has refused it: another one is wanted. */
+export type TokenSource = string | ((refused?: string) => Promise<string> | string);
 
 export class Token {
   readonly #source: TokenSource;
+  #last: string | undefined;
   #expMs: number | undefined;
   #aheadOfHereMs = 0;
 
@@ -21,9 +23,11 @@ export class Token {
     return typeof this.#source === "function";
   }
 
-  async fetch(): Promise<string> {
-    const token = typeof this.#source === "function" ? await this.#source() : this.#source;
-    this.#expMs = expMs(token);
+  async fetch(isLastRefused: boolean): Promise<string> {
+    const token = typeof this.#source === "function" ? await this.#source(isLastRefused ? this.#last : undefined) : this.#source;
+    this.#last = token;
+    const { exp } = claimsOf(token);
+    this.#expMs = typeof exp === "number" ? exp * 1000 : undefined;
     return token;
   }
 
@@ -46,12 +50,11 @@ export class Token {
   }
 }
 
-function expMs(token: string): number | undefined {
+/** The claims of a token, not judged; none of one that cannot be read. */
+export function claimsOf(token: string): { exp?: unknown; iat?: unknown } {
   try {
-    const claims = atob(token.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/"));
-    const { exp } = JSON.parse(claims) as { exp?: unknown };
-    return typeof exp === "number" ? exp * 1000 : undefined;
+    return { ...(JSON.parse(atob(token.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/"))) as object) };
   } catch {
-    return undefined;
+    return {};
   }
 }

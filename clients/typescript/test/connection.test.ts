@@ -6,7 +6,7 @@ import { comeback } from "../src/comeback.js";
 import { client, comesBack, isOpen, Socket, spied, user } from "./support/clients.js";
 import { Service } from "./support/service.js";
 import { Log, until } from "./support/signals.js";
-import { connect, memoryStorage } from "../src/index.js";
+import { connect, memoryStorage, Refusal } from "../src/index.js";
 
 let service: Service;
 before(async () => {
@@ -78,6 +78,33 @@ test("a token function that fails is asked again", async () => {
   const one = client(service, anna, { token, onError: errors.add });
   await isOpen(one);
   assert.equal((errors.items[0] as Error).message, "the login is away");
+  await one.close();
+});
+
+test("a client stops where its token function says that nobody is logged in, also with the refusal of another copy of the package", async () => {
+  for (const code of ["signed_out", "login_ended"]) {
+    const foreign = Object.assign(new Error("of a copy"), { name: "Refusal", code });
+    for (const error of [new Refusal(code, "of this one"), foreign]) {
+      const one = client(service, user("anna"), { token: () => Promise.reject(error), onError: () => undefined });
+      await until("the stop", one.state, () => one.state.value.name === "stopped");
+      assert.deepEqual(one.state.value, { name: "stopped", reason: code });
+      await one.close();
+    }
+  }
+  for (const none of [undefined, null, "Refusal", new Error("no")]) assert.ok(!(none instanceof Refusal));
+});
+
+test("a client comes back for a token after the time that its refusal tells", async () => {
+  const anna = user("anna");
+  let asked = 0;
+  const token = (): string => {
+    if (++asked === 1) throw new Refusal("rate_limited", "too much", 321);
+    return service.token(anna);
+  };
+  const one = client(service, anna, { token, onError: () => undefined });
+  await until("the pause", one.state, () => one.state.value.name === "waiting");
+  assert.deepEqual(one.state.value, { name: "waiting", ms: 321, reason: "rate_limited" });
+  await isOpen(one);
   await one.close();
 });
 

@@ -22,27 +22,31 @@ import { WebSocket } from "ws";
 import "fake-indexeddb/auto";
 globalThis.WebSocket = WebSocket;
 globalThis.sessionStorage = { getItem: () => null, setItem: () => undefined };
-globalThis.fetch = async () => ({ text: async () => process.env.RESTANTE_TOKEN });
+const { fetch } = globalThis;
+globalThis.fetch = async (url, init) => (url === "/token" ? { text: async () => process.env.RESTANTE_TOKEN } : fetch(url, init));
+const rows = new Map();
+globalThis.localStorage = { getItem: (key) => rows.get(key) ?? null, setItem: (key, value) => rows.set(key, value), removeItem: (key) => rows.delete(key) };
 `;
 
 let service: Service;
+let contactsOnly: Service;
 before(async () => {
-  service = await Service.start();
+  [service, contactsOnly] = await Promise.all([Service.start({ ACCOUNTS: "on" }), Service.start({ DIRECT_MESSAGES: "contacts" })]);
   mkdirSync(EXAMPLES, { recursive: true });
   writeFileSync(join(EXAMPLES, "platform.mjs"), PLATFORM);
 });
-after(() => service.remove());
+after(() => Promise.all([service.remove(), contactsOnly.remove()]));
 
 function blocks(language: string): string[] {
   return readme.split(`\`\`\`${language}\n`).slice(1).map((rest) => rest.split("```")[0]!);
 }
 
 /** Starts an example as a user, and hears its lines. */
-function run(name: string, user: string): { lines: Log<string>; child: ChildProcess } {
+function run(name: string, user: string, at: Service = service): { lines: Log<string>; child: ChildProcess } {
   const source = blocks("js").find((block) => block.startsWith(`// ${name}\n`));
   assert.ok(source, `README.md has no ${name}`);
   writeFileSync(join(EXAMPLES, name), source);
-  const env = { ...process.env, RESTANTE_URL: service.url, RESTANTE_TOKEN: service.token(user) };
+  const env = { ...process.env, RESTANTE_URL: at.url, RESTANTE_TOKEN: at.token(user) };
   const child = spawn(process.execPath, ["--import", join(EXAMPLES, "platform.mjs"), join(EXAMPLES, name)], { env, cwd: temporaryFolder(), stdio: ["ignore", "pipe", "inherit"] });
   const lines = new Log<string>();
   let text = "";
@@ -56,7 +60,7 @@ function run(name: string, user: string): { lines: Log<string>; child: ChildProc
 
 test("every example of the README is run here", () => {
   const names = blocks("js").map((block) => /^\/\/ (\S+)\n/.exec(block)?.[1]);
-  assert.deepEqual(names, ["receive.mjs", "send.mjs", "once.mjs", "page.mjs"]);
+  assert.deepEqual(names, ["receive.mjs", "send.mjs", "once.mjs", "page.mjs", "login.mjs", "people.mjs"]);
 });
 
 test("receive.mjs and send.mjs talk to each other, and end", async () => {
@@ -82,6 +86,19 @@ test("page.mjs opens and hears", async () => {
   assert.ok(dora.lines.items.includes("open"));
   dora.child.kill();
   await once(dora.child, "close");
+});
+
+test("login.mjs registers, logs in, connects, and stops where it has logged out", async () => {
+  const eve = run("login.mjs", "nobody");
+  assert.equal((await once(eve.child, "close"))[0], 0);
+  assert.deepEqual(eve.lines.items.filter((line) => line !== "connecting" && line !== "waiting"), ["open", "eve: logged_out", "stopped", "closed"]);
+});
+
+test("people.mjs accepts an invitation, requests who made it, and blocks somebody", async () => {
+  await contactsOnly.http("anna", "POST", "/v1/chats", { kind: "group", title: "crew", members: ["fay"] });
+  const fay = run("people.mjs", "fay", contactsOnly);
+  assert.equal((await once(fay.child, "close"))[0], 0);
+  assert.deepEqual(fay.lines.items, ["anna invites to crew", "member", "requested", "anna", "true"]);
 });
 
 test("the example of events compiles, and one with a wrong name does not", () => {
