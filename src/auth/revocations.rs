@@ -1,22 +1,57 @@
 //! The revocations that count, as a node keeps them in memory: verifying a token asks no database. They are put in when the node starts, when it
 //! hears of one, and every few seconds should it have heard nothing; and they go when the tokens have expired.
 //!
-//! It does not know where they are kept, and closes nothing: whoever holds a token asks again when something has been put in.
+//! It does not know where they are kept, and closes nothing: whoever holds a token asks again when something has been put in. A process that
+//! was stopped for a while, or whose reads do not succeed, knows less than it should: it says so, and whoever asks may wait.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 use crate::domain::{DeviceId, ExternalId, HeldToken, Revocation, Revoked};
 
 /// Revocations that count at once, at most. An operator that wants more gives them times at which they end.
 pub const REVOCATIONS_MAX: usize = 100_000;
 
+/// The age of the last read of a node beyond which it may not know of a revocation. Nodes read every 5 s, and an erasure looks again after 10 s.
+const KNOWN_FOR: Duration = Duration::from_secs(8);
+
 /// The revocations. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Revocations {
     kept: Arc<RwLock<Kept>>,
+    last_read: Arc<LastRead>,
+}
+
+/// The last read that has succeeded.
+#[derive(Debug)]
+struct LastRead {
+    /// The time that others are counted from.
+    began: Instant,
+    /// Until then it is new enough.
+    known_until_ms: AtomicU64,
+    succeeded: Notify,
+    /// Somebody waits for the next one.
+    wanted: Notify,
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Default for LastRead {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            known_until_ms: AtomicU64::new(milliseconds(KNOWN_FOR)),
+            succeeded: Notify::new(),
+            wanted: Notify::new(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +88,40 @@ impl Times {
 }
 
 impl Revocations {
+    /// A read that began at this time has brought everything.
+    pub fn read_at(&self, asked: Instant) {
+        let until = asked.saturating_duration_since(self.last_read.began) + KNOWN_FOR;
+        self.last_read.known_until_ms.store(milliseconds(until), Ordering::Release);
+        self.last_read.succeeded.notify_waiters();
+    }
+
+    /// Everything known counts as old until the next read has succeeded: this node may have missed something.
+    pub fn outdate(&self) {
+        self.last_read.known_until_ms.store(0, Ordering::Release);
+    }
+
+    /// Returns whether what is known is of the last seconds.
+    pub fn are_known(&self) -> bool {
+        milliseconds(self.last_read.began.elapsed()) < self.last_read.known_until_ms.load(Ordering::Acquire)
+    }
+
+    /// Waits until somebody waits for a read.
+    pub async fn wanted(&self) {
+        self.last_read.wanted.notified().await;
+    }
+
+    /// Waits until what is known is of the last seconds.
+    pub async fn known(&self) {
+        loop {
+            let succeeded = self.last_read.succeeded.notified();
+            if self.are_known() {
+                return;
+            }
+            self.last_read.wanted.notify_one();
+            succeeded.await;
+        }
+    }
+
     /// Puts a revocation in. Harmless for one that is in already. Returns whether something has changed.
     pub fn put(&self, revocation: &Revocation) -> bool {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);

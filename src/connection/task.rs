@@ -123,6 +123,10 @@ impl<D: Dialect> Task<D> {
             tokio::select! {
                 biased;
                 frame = incoming.next(), if may_read => {
+                    self.driver.hear_of_revocations().await;
+                    if self.driver.is_closing() {
+                        continue;
+                    }
                     let begun = Instant::now();
                     if let Heard::Left = self.frame(frame) {
                         answer_close(&mut incoming).await;
@@ -257,7 +261,7 @@ impl<D: Dialect> Task<D> {
         }
         if self.driver.is_session_due(now) {
             // Frames that have arrived since the last read are handled first.
-            while !self.driver.is_closing() && self.may_read() && self.driver.outbox.has_room() {
+            while !self.driver.is_closing() && self.may_read() && self.driver.outbox.has_room() && self.driver.knows_revocations() {
                 let Some(frame) = incoming.next().now_or_never() else { break };
                 if let Heard::Left = self.frame(frame) {
                     return;

@@ -229,6 +229,24 @@ impl<O: Outgoing> Driver<O> {
         self.outbox.event(reply_to, &fault.into());
     }
 
+    /// Waits until the node knows of all revocations but those of the last seconds, as a rule not at all; and closes where the token of this
+    /// client is revoked, or that cannot be known.
+    pub async fn hear_of_revocations(&mut self) {
+        if self.knows_revocations() {
+            return;
+        }
+        match self.context.service.know_revocations().await {
+            Ok(()) if opening::is_revoked(&self.context, &self.client) => self.close(Code::TokenRevoked),
+            Ok(()) => {}
+            Err(refusal) => self.close_with(refusal.into()),
+        }
+    }
+
+    /// Returns whether [`Self::hear_of_revocations`] would not wait.
+    pub fn knows_revocations(&self) -> bool {
+        self.context.service.knows_revocations()
+    }
+
     /// Closes the connection with this code, after what is in the outbox. The first code counts.
     pub fn close(&mut self, code: Code) {
         self.closing.get_or_insert_with(|| Fault::plain(code));

@@ -83,6 +83,7 @@ async fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> 
     let token = auth::bearer(&parts.headers)?.ok_or(AuthError::Missing)?;
     let (address, limits) = (client_address(parts, shared).into(), shared.context.service.limits());
     limits.check_tokens_of(address)?;
+    shared.context.service.know_revocations().await?;
     let judged = shared.context.verifier.verify_or_wait(token.expose_secret(), || shared.context.clock.now()).await;
     Ok(judged.map_err(Fault::from).inspect_err(|fault| limits.token_judged(address, fault.code))?)
 }

@@ -3,7 +3,7 @@
 //! A node hears of a revocation when it is committed, from the database. Should it not, it finds it by its own read, every few seconds.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tracing::{debug, info};
@@ -23,6 +23,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Rows of one read.
 const ROWS_AT_ONCE: u16 = 1_000;
+/// A request waits so long for a read, where the last one is too old.
+const KNOWLEDGE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// A revocation may be committed so long after the time that it bears: as long as its statement took.
 const OVERLAP: time::Duration = time::Duration::minutes(1);
 
@@ -64,6 +66,23 @@ impl Service {
         self.take_revocation(&done);
         info!(admin.id = %admin, action = "revoke", kind = kind(&done.revoked), "revocations");
         Ok(done)
+    }
+
+    /// Waits until this node knows of all revocations but those of the last seconds. A node that was stopped for a while does not, when it goes
+    /// on. While the database is away nothing is waited for: nothing can be stored then either.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`]: they could not be read in time.
+    pub async fn know_revocations(&self) -> Result<(), Refusal> {
+        if self.knows_revocations() {
+            return Ok(());
+        }
+        tokio::time::timeout(KNOWLEDGE_WAIT_MAX, self.revocations.kept.known()).await.map_err(|_| Refusal::Unavailable)
+    }
+
+    /// Returns whether [`Self::know_revocations`] would not wait.
+    pub fn knows_revocations(&self) -> bool {
+        self.revocations.kept.are_known() || self.health().is_away()
     }
 
     /// A node keeps all revocations that count in memory, so there is a bound.
@@ -139,11 +158,18 @@ impl RevocationWatch {
     /// Reads what is new whenever the node hears of something, and every few seconds, until it is dropped. `place`: that of the newest so far.
     pub async fn follow(self, store: Store, notifier: Notifier, clock: Clock, mut place: RevocationPlace) {
         loop {
-            let _ = tokio::time::timeout(LOOK_INTERVAL, notifier.revocations_moved()).await;
+            tokio::select! {
+                () = notifier.revocations_moved() => {}
+                () = self.kept.wanted() => {}
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            }
             let from = RevocationPlace { at: place.at.saturating_sub(OVERLAP), number: 0 };
             match self.read_on(&store, from).await {
                 Ok(newest) => place = RevocationPlace { at: place.at.max(newest.at), ..newest },
-                Err(error) if error.is_unavailable() => store.health().back().await,
+                Err(error) if error.is_unavailable() => {
+                    self.kept.outdate();
+                    store.health().back().await;
+                }
                 Err(cause) => debug!(?cause, "revocations could not be read; once more"),
             }
             self.kept.forget_expired(clock.now());
@@ -153,11 +179,13 @@ impl RevocationWatch {
 
     /// Reads page by page from a place on. Returns the place of the last.
     async fn read_on(&self, store: &Store, mut place: RevocationPlace) -> store::Result<RevocationPlace> {
+        let asked = Instant::now();
         loop {
             let page = store.revocations_since(place, ROWS_AT_ONCE).await?;
             self.take(&page);
             place = page.last().map_or(place, RevocationPlace::of);
             if page.len() < usize::from(ROWS_AT_ONCE) {
+                self.kept.read_at(asked);
                 return Ok(place);
             }
         }

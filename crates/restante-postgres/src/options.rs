@@ -27,7 +27,7 @@ pub(super) enum Durability {
 const LASTING: [(&str, &str); 5] =
     [("fsync", "on"), ("shared_buffers", "512MB"), ("min_wal_size", "256MB"), ("max_wal_size", "2GB"), ("checkpoint_timeout", "15min")];
 
-/// What people say stands in statements, and in the row of one that is refused. None of it comes into the server's log.
+/// Statements hold what people say, and so does the row of one that is refused: none of it comes into the log of the server.
 const QUIET: [(&str, &str); 4] = [
     ("log_min_error_statement", "panic"),
     ("log_error_verbosity", "terse"),

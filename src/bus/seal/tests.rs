@@ -133,7 +133,7 @@ fn content_is_read_with_the_content_key_only_and_a_node_without_it_looks_for_its
     let seals = |keys: [ContentKey; 1]| ContentKeys { sealing: keys.into_iter().next(), opening: Vec::new() };
     let opens = |keys: &[ContentKey]| ContentKeys { sealing: None, opening: keys.to_vec() };
     here.list(Listing { content: seals([content_key("day 2", 2)]), ..listing(&[nodes[0], nodes[1]]) });
-    let mut list = |there: &mut Seals, content| there.list(Listing { content, ..listing(&[nodes[1], nodes[0]]) }).has_missed;
+    let list = |there: &mut Seals, content| there.list(Listing { content, ..listing(&[nodes[1], nodes[0]]) }).has_missed;
     let unreadable = Opened::Rejected(Rejected::Unreadable);
     assert!(!list(&mut there, opens(&[content_key("day 1", 2), content_key("day 2", 1)])));
     for key in 0..2 {

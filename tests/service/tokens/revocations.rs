@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{answer, until_answered};
 use crate::support::issuer::claims;
-use crate::support::{Database, Node, SECRET, Socket, Stream, database, scoped_token, told, until_true};
+use crate::support::{Database, Node, SECRET, Socket, Stream, database, number, scoped_token, told, until_true};
 
 /// A token with these claims beside the usual ones, as if it were issued so many seconds from now.
 fn token(user: &str, in_seconds: i64, more: Value) -> String {
@@ -210,6 +210,31 @@ async fn a_node_that_heard_nothing_finds_a_revocation_by_its_own_read_and_one_th
     assert_eq!(answer(&later, &old).await, (401, "token_revoked".to_owned()));
     node.stop().await;
     later.stop().await;
+}
+
+/// Broken by a node that serves by what it knew before it was stopped, at any of its doors.
+#[tokio::test]
+async fn a_node_whose_knowledge_is_old_serves_nobody_before_it_has_read() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let revocations = node.app().context().verifier.revocations();
+    for n in 0..5 {
+        let users = ["frame", "request", "opening"].map(|door| format!("{door}-{n}"));
+        let [framed, asked, opened] = users.each_ref().map(|user| token(user, 0, json!({})));
+        let mut socket = connected(&node, &framed, "").await;
+        let unheard = "insert into revocations (user_name, revoked_at, expires_at, revoked_by) select x.name, clock_timestamp() + interval '1 second', now() + interval '1 hour', 'somebody' from unnest($1) x (name)";
+        sqlx::query(unheard).bind(users.as_slice()).execute(&pool).await.unwrap();
+        revocations.outdate();
+        socket.tell("message:send", json!({"to": "ben", "content": "late words"})).await;
+        assert_eq!((socket.error().await, socket.closed().await), (json!("token_revoked"), Some(4401)));
+        revocations.outdate();
+        assert_eq!(answer(&node, &asked).await, (401, "token_revoked".to_owned()));
+        revocations.outdate();
+        let refused = Client::new().get(format!("{}/v1/stream", node.url())).bearer_auth(&opened);
+        assert_eq!(told_later(refused).await, 401);
+    }
+    assert_eq!(number(&pool, "select count(*) from messages").await, 0);
+    node.stop().await;
 }
 
 /// Broken by a function that tells nobody.
