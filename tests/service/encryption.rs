@@ -2,6 +2,7 @@
 //! itself only.
 
 mod keys;
+mod reading;
 mod sql;
 mod sweeps;
 pub mod words;
