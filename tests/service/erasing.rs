@@ -24,8 +24,8 @@ const ERASURES: &str = "/v1/admin/erasures";
 const DONE: &str = "select count(*) > 0 and bool_and(done_at is not null) from erasures";
 /// The second round begins an hour later than it would.
 const HOLD_SECOND_ROUND: &str = "update erasures set asked_at = asked_at + interval '1 hour'";
-/// It begins as if nothing had been done to it.
-const LET_SECOND_ROUND: &str = "update erasures set asked_at = asked_at - interval '1 hour'";
+/// It begins as if the erasure had been asked for now.
+const LET_SECOND_ROUND: &str = "update erasures set asked_at = clock_timestamp()";
 /// The number of things that there are of anna beside its id, memberships of direct chats, and what has ended.
 const LEFT: &str = "select (select count(*) from chat_members m join chats c on c.id = m.chat_id where m.user_id = u.id and m.left_seq is null and c.kind = 'group') \
     + (select count(*) from contacts x where u.id in (x.user_id, x.other_id)) + (select count(*) from blocks x where x.user_id = u.id) \
@@ -136,6 +136,11 @@ async fn of_an_erased_user_nothing_stays_but_its_id_and_clients_of_every_node_ar
     assert_eq!((&ended["data"]["reason"], &ended["data"]["userId"]), (&json!("left"), &json!("anna")), "{ended}");
     store_late(&pool).await;
     until_true(&pool, DONE).await;
+    assert_eq!(
+        number(&pool, "select count(*) from erasures where done_at >= asked_at + interval '10 s'").await,
+        1,
+        "the second round waits"
+    );
     until_true(&pool, "select not exists (select from recalls) and not exists (select from departures)").await;
 
     for (table, row) in tables(&pool).await {
@@ -298,7 +303,7 @@ async fn only_operators_erase_users_that_are_there_and_say_what_becomes_of_their
     node.stop().await;
 }
 
-/// Broken by a job that begins with the first user each time, and by one that makes recalls without a bound.
+/// Broken by a place that is not looked at, and by a job that makes recalls without a bound.
 #[tokio::test]
 async fn erasures_take_turns_and_make_no_more_recalls_while_a_thousand_are_under_way() {
     let db = database().await;
@@ -326,6 +331,25 @@ async fn erasures_take_turns_and_make_no_more_recalls_while_a_thousand_are_under
     assert_eq!(next(0).await, Some((numbers[0], true)));
 }
 
+/// Broken by a job that begins with the first user each time.
+#[tokio::test]
+async fn an_erasure_of_which_something_is_held_keeps_no_other_back() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let pair = direct(&pool, "anna", "ben").await;
+    fill(&pool, pair, "anna", 1).await;
+    users(&pool, &["zoe"]).await;
+    let holder = LockHolder::holds(&db.options(), &format!("select from messages where chat_id = '{pair}' for update")).await;
+    run(&pool, "select restante_erase_user('anna', true), restante_erase_user('zoe', false)").await;
+    let node = Node::start(db.options()).await;
+    let round = |user: &str| format!("select e.round = 2 from erasures e join users u on u.id = e.user_id where u.external_id = '{user}'");
+    until_true(&pool, &round("zoe")).await;
+    assert!(!sqlx::query_scalar::<_, bool>(AssertSqlSafe(round("anna"))).fetch_one(&pool).await.unwrap());
+    holder.commits().await;
+    until_true(&pool, &round("anna")).await;
+    node.stop().await;
+}
+
 /// Broken by a `keep` that takes back what was wanted before.
 #[tokio::test]
 async fn an_erasure_that_is_asked_for_again_goes_on_and_wants_no_less() {
@@ -342,8 +366,9 @@ async fn an_erasure_that_is_asked_for_again_goes_on_and_wants_no_less() {
         ["begun", "running", "begun", "running"]
     );
     assert_eq!(number(&pool, "select count(*) from erasures where empties").await, 1);
-    let elsewhere = "select restante_erase_messages(u.id, gen_random_uuid(), 10)::bigint from users u where u.external_id = 'anna'";
-    assert_eq!(number(&pool, elsewhere).await, 0, "it is not at that chat");
+    let unasked = format!("select restante_erase_messages(u.id, '{pair}', 10) from users u where u.external_id = 'anna'");
+    let emptied: i32 = sqlx::query_scalar(AssertSqlSafe(unasked)).fetch_one(&pool).await.unwrap();
+    assert_eq!(emptied, 0, "it is not at that chat");
 }
 
 /// Broken by a place that moves past a row which somebody holds: it would wait until the second round, and for ever if it is held then.
