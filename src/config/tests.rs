@@ -197,8 +197,8 @@ fn a_secret_that_is_given_twice_or_whose_file_cannot_be_used_is_refused_without_
     assert!(told(&["--jwt-secret-file", "/there/is/no/such/file"]).starts_with("JWT_SECRET_FILE names a file that cannot be read: "));
     for (text, words) in [
         (&b"\n"[..], "JWT_SECRET_FILE names a file that is empty"),
-        (&[0xff; 40], "JWT_SECRET_FILE names a file that cannot be read: "),
-        (&[b'h'; 65 * 1_024], "JWT_SECRET_FILE names a file of more than 65536 bytes"),
+        (b"hush\xff", "JWT_SECRET_FILE names a file that cannot be read: "),
+        (&b"hush".repeat(17 * 1_024), "JWT_SECRET_FILE names a file of more than 65536 bytes"),
         (b"hush", "JWT_SECRET has fewer than 32 bytes"),
     ] {
         let file = file(text);

@@ -160,6 +160,24 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_ends_at_its_items_and_at_its_bytes_but_a_single_large_text_goes() {
+        let (routes, chat) = (Routes::new(1), ChatId::generate());
+        routes.learn(chat, 1);
+        assert_eq!(take(&mut waiting(chat, 2 * ITEMS_MAX), &routes).len(), ITEMS_MAX);
+        let taken = |texts: &[(usize, usize)]| {
+            let mut items = waiting(chat, texts.len());
+            for (queued, (content, metadata)) in items.iter_mut().zip(texts) {
+                queued.item.content = "x".repeat(*content);
+                queued.item.metadata = Some(RawValue::from_string("7".repeat(*metadata)).unwrap());
+            }
+            take(&mut items, &routes).len()
+        };
+        let half = BYTES_MAX / 2;
+        assert_eq!(taken(&[(half - 1, 1), (1, half - 1), (0, 1)]), 2);
+        assert_eq!(taken(&[(BYTES_MAX, 1), (0, 1)]), 1);
+    }
+
+    #[test]
     fn a_text_is_sealed_once_however_often_it_is_tried_and_anew_under_another_key() {
         let mut batch = [queued(ChatId::generate(), MessageId::generate())];
         let mut tried = |sealer: &Sealer| {

@@ -247,6 +247,8 @@ mod tests {
         assert_eq!(sealing(&ring), None);
         ring.fill(&mut [stored(&ring, "first", 0)], Instant::now());
         assert_eq!(sealing(&ring).as_deref(), Some("first"));
+        ring.fill(&mut ["c", "b", "a"].map(|id| stored(&ring, id, 1)), Instant::now());
+        assert_eq!(sealing(&ring).as_deref(), Some("a"), "of several that were made at once, the one that was there first");
         ring.fill(&mut [stored(&ring, "new", 59), stored(&ring, "first", 90_000)], Instant::now());
         assert_eq!(sealing(&ring).as_deref(), Some("first"));
         ring.fill(&mut [stored(&ring, "new", 60), stored(&ring, "first", 90_000)], Instant::now());
@@ -283,6 +285,24 @@ mod tests {
         assert_eq!((found.len(), has_new), (1, false));
         ring.fill(&mut [stored(&ring, "gone", 0)], Instant::now());
         assert_eq!(ring.find(&ids).0.keys().collect::<Vec<_>>(), ["gone"], "it was restored, and the other removed");
+        assert!(ring.known().missing.is_empty());
+    }
+
+    #[test]
+    fn a_rotation_replaces_the_keys_that_it_names_and_no_others() {
+        let ring = ring();
+        let old = StoredKey { is_replaced: true, ..stored(&ring, "old", 90_000) };
+        ring.fill(&mut [stored(&ring, "new", 90), old], Instant::now());
+        assert_eq!(ring.replaced(), ["old"]);
+    }
+
+    #[test]
+    fn keys_that_are_missing_are_remembered_up_to_a_bound_and_beyond_it_none_is_asked_for() {
+        let ring = ring();
+        assert!((0..MISSING_MAX).all(|n| ring.miss(&n.to_string())));
+        assert!(!ring.miss("one more"));
+        assert!(!ring.find(&["one more".to_owned()].into()).1);
+        assert_eq!(ring.known().missing.len(), MISSING_MAX);
     }
 
     #[test]

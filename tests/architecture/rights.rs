@@ -1,6 +1,6 @@
 //! Rights are decided in one place: doors read a token, ask the table of rights, and decide nothing by themselves.
 
-use super::{Source, is_for_tests, sources, test_files};
+use super::{Source, files_under, is_for_tests, root, sources, test_files};
 
 /// Where a token is verified. Each of them asks the table.
 const VERIFIES: [&str; 2] = ["src/http/extract.rs", "src/driver/commands/authenticate.rs"];
@@ -9,6 +9,39 @@ const CALLERS: [&str; 4] = ["Caller(caller): Caller", "PublishCaller(", "Admin(a
 /// Handlers that ask the service for a caller without a token.
 const WITHOUT_TOKEN: [&str; 4] =
     ["src/http/accounts.rs: register", "src/http/accounts.rs: log_in", "src/http/accounts.rs: refresh", "src/http/accounts.rs: log_out"];
+
+/// Acts that are about the caller alone, or about nobody: its token decides, and no relation does.
+const WITHOUT_RELATION: [&str; 29] = [
+    "Connect",
+    "ReadInbox",
+    "ListChats",
+    "MakeChat",
+    "SeePresence",
+    "SeePreferences",
+    "ChangePreferences",
+    "ListContacts",
+    "ListBlocks",
+    "ListInvitations",
+    "ChangePassword",
+    "EndLogins",
+    "ListFeeds",
+    "MakeFeed",
+    "Publish",
+    "ListDeadLetters",
+    "SeeDeadLetter",
+    "Requeue",
+    "Discard",
+    "ListAudit",
+    "ListRevocations",
+    "Revoke",
+    "SeeErasure",
+    "EraseUser",
+    "ListLimits",
+    "SetLimit",
+    "SeeStatistics",
+    "ListDataKeys",
+    "RotateDataKeys",
+];
 
 /// The files of the service, without those of tests.
 fn of_service() -> Vec<Source> {
@@ -65,4 +98,27 @@ fn each_handler_that_asks_the_service_has_a_caller() {
         }
     }
     assert!(handlers > 45, "{handlers} handlers");
+}
+
+/// The table of rights is open to every relation that it does not name. So each act has its outcomes in `tests/service/rights`, or no relation counts for it.
+/// Broken by an act that nobody has put into a table there.
+#[test]
+fn each_act_has_its_outcomes_in_a_test_or_depends_on_no_relation() {
+    let acts = std::fs::read_to_string(root().join("src/service/may/act.rs")).unwrap();
+    let acts = acts.split_once("pub enum Act {").unwrap().1.split_once("\n}").unwrap().0;
+    let acts: Vec<&str> = acts.lines().filter_map(|line| line.trim().strip_suffix(',')).filter(|line| !line.starts_with("///")).collect();
+    assert!(acts.len() > 50, "{acts:?}");
+    let tests: Vec<String> =
+        files_under(&root().join("tests/service/rights")).iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let rows = tests.iter().flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>();
+    for act in &acts {
+        let is_tried = [format!("(Act::{act}, ["), format!("of_table(\"\", Act::{act}, relation)")]
+            .iter()
+            .any(|row| rows.iter().any(|line| line.contains(row)));
+        assert!(
+            is_tried != WITHOUT_RELATION.contains(act),
+            "{act}: say in a table of tests/service/rights what comes of it, or here that no relation counts"
+        );
+    }
+    assert!(WITHOUT_RELATION.iter().all(|act| acts.contains(act)), "an act that there is not");
 }

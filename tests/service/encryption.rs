@@ -3,6 +3,7 @@
 
 mod keys;
 mod letters;
+mod reading;
 mod sql;
 mod sweeps;
 pub mod words;

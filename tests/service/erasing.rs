@@ -5,8 +5,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use reqwest::Method;
-use restante::domain::UserId;
-use restante::store::Store;
+use restante::domain::{ChatId, UserId};
+use restante::store::{ErasureStage, Store};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::process::Command;
@@ -16,11 +16,23 @@ use super::encryption::words::tables;
 use super::nodes::two_nodes;
 use crate::support::fixtures::{LockHolder, assert_consistent};
 use crate::support::{
-    Connect, Database, Node, Socket, database, direct, fill, group, number, scoped_token, secret, statuses, until_true, users,
+    Connect, Database, Node, SOMEBODY_WAITS, Socket, database, direct, fill, group, number, scoped_token, secret, statuses, until_true,
+    users,
 };
 
 const ERASURES: &str = "/v1/admin/erasures";
 const DONE: &str = "select count(*) > 0 and bool_and(done_at is not null) from erasures";
+/// The second round begins an hour later than it would.
+const HOLD_SECOND_ROUND: &str = "update erasures set asked_at = asked_at + interval '1 hour'";
+/// It begins as if the erasure had been asked for now.
+const LET_SECOND_ROUND: &str = "update erasures set asked_at = clock_timestamp()";
+/// The number of things that there are of anna beside its id, memberships of direct chats, and what has ended.
+const LEFT: &str = "select (select count(*) from chat_members m join chats c on c.id = m.chat_id where m.user_id = u.id and m.left_seq is null and c.kind = 'group') \
+    + (select count(*) from contacts x where u.id in (x.user_id, x.other_id)) + (select count(*) from blocks x where x.user_id = u.id) \
+    + (select count(*) from devices x where x.user_id = u.id) + (select count(*) from feed_publishers x where x.user_id = u.id) \
+    + (select count(*) from invitations x where u.id in (x.user_id, x.inviter_id)) \
+    + (select count(*) from user_limits x where x.user_id = u.id) + (select count(*) from accounts x where x.name = u.external_id) \
+    + (select count(*) from message_status x where x.user_id = u.id and x.status = 'sent') from users u where u.external_id = 'anna'";
 /// In each planted word, and nowhere else in the world.
 const ROOT: &str = "zyzzyvagluon";
 
@@ -70,6 +82,15 @@ async fn keep(pool: &PgPool, crew: Uuid) {
     run(pool, &format!("select restante_invite('{fays}', 'fay', array['anna']), restante_invite('{crew}', 'anna', array['gus'])")).await;
 }
 
+/// Stores something for a token from before, as a node does that has not heard of the revocation: behind the first round.
+async fn store_late(pool: &PgPool) {
+    until_true(pool, "select round = 2 from erasures").await;
+    let pair = direct(pool, "anna", "ben").await;
+    let name = format!("update users set display_name = '{}' where external_id = 'anna'", word(60));
+    run(pool, &format!("{name}; select restante_send('{pair}', 'anna', '{}')", word(61))).await;
+    run(pool, LET_SECOND_ROUND).await;
+}
+
 /// Broken by one round instead of two, by messages, events or words of clients that stay, by a profile or a device that stays, by members that are not told on the other
 /// node, and by rows that wait for ever.
 #[tokio::test]
@@ -97,6 +118,7 @@ async fn of_an_erased_user_nothing_stays_but_its_id_and_clients_of_every_node_ar
 
     let (status, answer) = other.admin().post(ERASURES, json!({"userId": "anna", "content": "empty"})).await;
     assert_eq!((status, &answer["userId"], &answer["content"], &answer["doneAt"]), (200, &json!("anna"), &json!("empty"), &Value::Null));
+    run(&pool, HOLD_SECOND_ROUND).await;
     assert_eq!(
         number(&pool, "select count(*) from users where external_id = 'anna' and display_name is null and avatar_url is null").await,
         1
@@ -112,16 +134,13 @@ async fn of_an_erased_user_nothing_stays_but_its_id_and_clients_of_every_node_ar
     }
     let ended = dora.wait("the end", |frame| frame["data"]["status"] == "expired").await;
     assert_eq!((&ended["data"]["reason"], &ended["data"]["userId"]), (&json!("left"), &json!("anna")), "{ended}");
-    // A node that has not heard of the revocation stores something for a token from before.
-    until_true(&pool, "select round = 2 from erasures").await;
-    let pair = direct(&pool, "anna", "ben").await;
-    let late = format!(
-        "update users set display_name = '{}' where external_id = 'anna'; select restante_send('{pair}', 'anna', '{}')",
-        word(60),
-        word(61)
-    );
-    run(&pool, &late).await;
+    store_late(&pool).await;
     until_true(&pool, DONE).await;
+    assert_eq!(
+        number(&pool, "select count(*) from erasures where done_at >= asked_at + interval '10 s'").await,
+        1,
+        "the second round waits"
+    );
     until_true(&pool, "select not exists (select from recalls) and not exists (select from departures)").await;
 
     for (table, row) in tables(&pool).await {
@@ -130,13 +149,7 @@ async fn of_an_erased_user_nothing_stays_but_its_id_and_clients_of_every_node_ar
     let (_, shown) = one.admin().get(&format!("{ERASURES}?userId=anna")).await;
     assert_eq!(shown["emptied"], 4 + 3 + 1, "{shown}");
     assert!(shown["doneAt"].is_string(), "{shown}");
-    let left = "select (select count(*) from chat_members m join chats c on c.id = m.chat_id where m.user_id = u.id and m.left_seq is null and c.kind = 'group') \
-                + (select count(*) from contacts x where u.id in (x.user_id, x.other_id)) + (select count(*) from blocks x where x.user_id = u.id) \
-                + (select count(*) from devices x where x.user_id = u.id) + (select count(*) from feed_publishers x where x.user_id = u.id) \
-                + (select count(*) from invitations x where u.id in (x.user_id, x.inviter_id)) \
-                + (select count(*) from user_limits x where x.user_id = u.id) + (select count(*) from accounts x where x.name = u.external_id) \
-                + (select count(*) from message_status x where x.user_id = u.id and x.status = 'sent') from users u where u.external_id = 'anna'";
-    assert_eq!(number(&pool, left).await, 0);
+    assert_eq!(number(&pool, LEFT).await, 0);
     assert_eq!(
         number(&pool, "select count(*) from messages where content in ('the answer', 'still there?')").await,
         2,
@@ -156,7 +169,7 @@ fn process(db: &Database) -> tokio::process::Child {
     command.kill_on_drop(true).spawn().unwrap()
 }
 
-/// Broken by a place that is not stored, or that is stored before its part is done.
+/// Broken by a place that is not stored, by one that is stored before its part is done, and by a job that begins each erasure anew.
 #[tokio::test]
 async fn an_erasure_whose_node_is_killed_in_the_middle_is_gone_on_with_by_another_node() {
     let db = database().await;
@@ -175,8 +188,15 @@ async fn an_erasure_whose_node_is_killed_in_the_middle_is_gone_on_with_by_anothe
     until_true(&pool, "select emptied = 50 from erasures").await;
     first.kill().await.unwrap();
     assert_eq!(number(&pool, "select seq from erasures").await, 50);
+    until_true(&pool, &format!("select not ({SOMEBODY_WAITS})")).await;
 
     let node = Node::start(db.options()).await;
+    until_true(&pool, SOMEBODY_WAITS).await;
+    assert_eq!(
+        number(&pool, "select seq from erasures where chat_id <> '00000000-0000-0000-0000-000000000000'").await,
+        50,
+        "it goes on there"
+    );
     holder.commits().await;
     until_true(&pool, DONE).await;
     until_true(&pool, "select not exists (select from recalls)").await;
@@ -283,7 +303,7 @@ async fn only_operators_erase_users_that_are_there_and_say_what_becomes_of_their
     node.stop().await;
 }
 
-/// Broken by a job that begins with the first user each time, and by one that makes recalls without a bound.
+/// Broken by a place that is not looked at, and by a job that makes recalls without a bound.
 #[tokio::test]
 async fn erasures_take_turns_and_make_no_more_recalls_while_a_thousand_are_under_way() {
     let db = database().await;
@@ -311,6 +331,25 @@ async fn erasures_take_turns_and_make_no_more_recalls_while_a_thousand_are_under
     assert_eq!(next(0).await, Some((numbers[0], true)));
 }
 
+/// Broken by a job that begins with the first user each time.
+#[tokio::test]
+async fn an_erasure_of_which_something_is_held_keeps_no_other_back() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let pair = direct(&pool, "anna", "ben").await;
+    fill(&pool, pair, "anna", 1).await;
+    users(&pool, &["zoe"]).await;
+    let holder = LockHolder::holds(&db.options(), &format!("select from messages where chat_id = '{pair}' for update")).await;
+    run(&pool, "select restante_erase_user('anna', true), restante_erase_user('zoe', false)").await;
+    let node = Node::start(db.options()).await;
+    let round = |user: &str| format!("select e.round = 2 from erasures e join users u on u.id = e.user_id where u.external_id = '{user}'");
+    until_true(&pool, &round("zoe")).await;
+    assert!(!sqlx::query_scalar::<_, bool>(AssertSqlSafe(round("anna"))).fetch_one(&pool).await.unwrap());
+    holder.commits().await;
+    until_true(&pool, &round("anna")).await;
+    node.stop().await;
+}
+
 /// Broken by a `keep` that takes back what was wanted before.
 #[tokio::test]
 async fn an_erasure_that_is_asked_for_again_goes_on_and_wants_no_less() {
@@ -327,6 +366,47 @@ async fn an_erasure_that_is_asked_for_again_goes_on_and_wants_no_less() {
         ["begun", "running", "begun", "running"]
     );
     assert_eq!(number(&pool, "select count(*) from erasures where empties").await, 1);
-    let elsewhere = "select restante_erase_messages(u.id, gen_random_uuid(), 10)::bigint from users u where u.external_id = 'anna'";
-    assert_eq!(number(&pool, elsewhere).await, 0, "it is not at that chat");
+    let unasked = format!("select restante_erase_messages(u.id, '{pair}', 10) from users u where u.external_id = 'anna'");
+    let emptied: i32 = sqlx::query_scalar(AssertSqlSafe(unasked)).fetch_one(&pool).await.unwrap();
+    assert_eq!(emptied, 0, "it is not at that chat");
+}
+
+/// Broken by a place that moves past a row which somebody holds: it would wait until the second round, and for ever if it is held then.
+#[tokio::test]
+async fn a_page_of_the_inbox_with_a_row_that_is_held_is_looked_at_again() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let (store, pair) = (Store::new(pool.clone()), direct(&pool, "anna", "ben").await);
+    fill(&pool, pair, "ben", 3).await;
+    run(&pool, "select restante_erase_user('anna', false); update erasures set stage = 'inbox'").await;
+    let anna = UserId(users(&pool, &["anna"]).await[0]);
+    let holder =
+        LockHolder::holds(&db.options(), &format!("select from message_status where user_id = {} and seq = 1 for update", anna.0)).await;
+    let page = async || {
+        let page = store.erase_inbox(anna, 2).await.unwrap().unwrap();
+        (page.rows.iter().map(|row| row.seq.0).collect::<Vec<_>>(), page.is_held, number(&pool, "select seq from erasures").await)
+    };
+    assert_eq!(page().await, (vec![2], true, 0));
+    holder.commits().await;
+    assert_eq!(page().await, (vec![1], false, 2));
+    assert_eq!(page().await, (vec![3], false, 3));
+    assert_eq!(statuses(&pool, "anna").await, ["expired"; 3]);
+}
+
+/// Broken by a place that is moved without a look at when the erasure was asked for: what was passed before would not be emptied.
+#[tokio::test]
+async fn a_step_of_an_erasure_that_has_begun_anew_meanwhile_moves_nothing() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    let (store, pair) = (Store::new(pool.clone()), direct(&pool, "anna", "ben").await);
+    fill(&pool, pair, "anna", 3).await;
+    run(&pool, "select restante_erase_user('anna', false)").await;
+    let before = store.next_erasure(UserId(0), Duration::ZERO).await.unwrap().unwrap();
+    run(&pool, "select restante_erase_user('anna', true)").await;
+    store.erasure_at_chat(&before, ChatId(pair), true).await.unwrap();
+    store.erasure_at(&before, ErasureStage::People).await.unwrap();
+    let now = store.next_erasure(UserId(0), Duration::ZERO).await.unwrap().unwrap();
+    assert_eq!((now.stage, now.is_at(ChatId(pair))), (ErasureStage::Chats, false));
+    store.erasure_at(&now, ErasureStage::Inbox).await.unwrap();
+    assert_eq!(store.next_erasure(UserId(0), Duration::ZERO).await.unwrap().unwrap().stage, ErasureStage::Inbox);
 }

@@ -53,28 +53,31 @@ fn take_all(node: &Node) -> usize {
     std::iter::repeat_with(|| takes(node)).take_while(|is_taken| *is_taken).count()
 }
 
-fn sum(nodes: &[&Node], of: fn(&Node) -> u64) -> u64 {
-    nodes.iter().map(|node| of(node)).sum()
+/// Takes at each node whatever it gives now.
+async fn take_at(nodes: &[&Node]) -> usize {
+    let taken = nodes.iter().map(|node| take_all(node)).sum();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    taken
 }
 
-/// A flood at these nodes for a time, which begins and ends with nothing left. Returns what was taken, and what the rate gives in that time.
+/// Takes what these nodes give until they have told one another enough.
+async fn take_until(nodes: &[&Node], is_enough: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_enough() {
+        assert!(began.elapsed() < PATIENCE, "nodes tell one another nothing");
+        take_at(nodes).await;
+    }
+}
+
+/// A flood at these nodes. Returns what was taken in this time, and what the rate gives in it. It is counted from when each of them has heard of the
+/// others several times: what they give before is paid back later, and is as much as they give in the time that a telling takes.
 async fn flood(nodes: &[&Node], time: Duration) -> (u32, u32) {
-    let others = u64::try_from(nodes.len() - 1).unwrap();
-    let (told_before, heard_before) = (sum(nodes, told), sum(nodes, heard));
+    let before: Vec<u64> = nodes.iter().map(|node| heard(node)).collect();
+    take_until(nodes, || nodes.iter().zip(&before).all(|(node, before)| heard(node) >= before + 4)).await;
     let (began, mut taken) = (Instant::now(), 0);
     while began.elapsed() < time {
-        taken += nodes.iter().map(|node| take_all(node)).sum::<usize>();
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        taken += take_at(nodes).await;
     }
-    // The last of it is told within 250 ms.
-    let stopped = Instant::now();
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    let all_is_heard = || (sum(nodes, told) - told_before) * others <= sum(nodes, heard) - heard_before;
-    wait_until("all nodes have heard", all_is_heard).await;
-    // Each node gives what it has before it hears of the others. That is paid back now, for as long as tellings may have been under way. What time
-    // has given beyond it is taken.
-    tokio::time::sleep(4 * stopped.elapsed()).await;
-    taken += take_all(nodes[0]);
     let rate = began.elapsed().as_secs_f64() * f64::from(PER_SECOND);
     (u32::try_from(taken).unwrap(), rate as u32)
 }
@@ -102,10 +105,8 @@ async fn a_user_at_three_nodes_has_one_users_rate_also_when_nodes_come_and_go() 
 
     let late = Node::with(db.options(), few).await;
     know_one_another(&[&one, &two, &late]).await;
-    while heard(&late) == 0 {
-        take_all(&one);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    // It learns what is not paid yet before it is asked.
+    take_until(&[&one], || heard(&late) > 0).await;
     assert_is_the_rate(flood(&[&one, &two, &late], time).await);
     for node in [one, two, late] {
         node.stop().await;

@@ -47,6 +47,21 @@ async fn the_secret_before_counts_while_it_is_replaced() {
     node.stop().await;
 }
 
+/// Broken by the leeway of a node without the setting.
+#[tokio::test]
+async fn the_clock_of_an_issuer_may_be_ahead_by_the_time_of_the_settings_and_no_more() {
+    let db = database().await;
+    let node = Node::with(db.options(), |config| config.jwt_leeway = std::time::Duration::from_secs(300)).await;
+    let begins_in = |seconds: i64| {
+        let mut claims = claims("anna");
+        claims["nbf"] = json!(claims["iat"].as_i64().unwrap() + seconds);
+        signed_by(crate::support::SECRET, &claims)
+    };
+    assert_eq!(answer(&node, &begins_in(290)).await.0, 200);
+    assert_eq!(answer(&node, &begins_in(3_000)).await, (401, "not_authenticated".to_owned()));
+    node.stop().await;
+}
+
 /// Broken by reading the file at the start only.
 #[tokio::test]
 async fn keys_of_a_file_count_as_long_as_they_are_in_it() {

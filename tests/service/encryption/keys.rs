@@ -4,7 +4,6 @@
 use restante::app::{App, Database as Databases, StartError};
 use restante::config::Config;
 use restante::domain::MessageId;
-use restante::encryption::EncryptionMode;
 use restante::store::{self, AcceptBatch, LockTimeout, Store, UnfitKeys};
 use serde_json::json;
 use sqlx::ConnectOptions;
@@ -113,25 +112,6 @@ async fn a_node_without_the_key_of_what_is_sealed_does_not_start_and_says_why() 
     .await;
     assert!(matches!(wrong, StartError::UnfitKeys(UnfitKeys::WrongMaster { keys: 1, .. })), "{wrong}");
     assert!(!format!("{without} {wrong}").contains(NEXT_KEY));
-}
-
-/// Broken by a mode `read` that seals, and by one that does not open.
-#[tokio::test]
-async fn a_node_that_only_reads_opens_what_is_sealed_and_stores_plain_text() {
-    let db = database().await;
-    let reads = |config: &mut Config| {
-        sealing(config);
-        config.encryption = EncryptionMode::Read;
-    };
-    let (one, other) = (Node::with(db.options(), sealing).await, Node::with(db.options(), reads).await);
-    one.connect("alice").await.send("bob", "sealed").await;
-    other.connect("alice").await.send("bob", "plain").await;
-    let pool = db.pool(1).await;
-    assert_eq!(number(&pool, "select count(*) from messages where key_id is null").await, 1);
-    let mut bob = other.connect("bob").await;
-    assert_eq!(contents(&mut bob, 2).await, ["sealed", "plain"]);
-    one.stop().await;
-    other.stop().await;
 }
 
 /// The exit code and both outputs of `restante keys` with these words.

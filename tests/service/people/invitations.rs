@@ -187,6 +187,8 @@ async fn invitations_have_bounds_for_each_user_and_for_each_who_invites() {
     let page = one.api("dora").get("/v1/invitations?limit=60").await.1;
     let rest = one.api("dora").get(&format!("/v1/invitations?limit=60&after={}", page["next"].as_str().unwrap())).await.1;
     assert_eq!((waiting(one, "dora").await.len(), rest["invitations"].as_array().unwrap().len(), &rest["next"]), (100, 40, &Value::Null));
+    fill(pool, "carol", "mallory", 99).await;
+    assert_eq!(world.add_carol().await.0, 200, "she has as many as she may, and this one is among them");
     sqlx::query("delete from invitations where chat_id <> $1").bind(world.chat_id()).execute(pool).await.unwrap();
     // Carol is anna's first.
     fill(pool, "eve", "anna", 499).await;

@@ -114,7 +114,7 @@ async fn each_act_on_a_group_has_the_outcome_of_its_relation_at_every_door() {
     node.stop().await;
 }
 
-/// Broken by an audience that is asked for the chat alone, and not for the one that types.
+/// Broken by an audience that is asked for the chat alone, and not for the one that types, and by `typing` as an act of operators.
 #[tokio::test]
 async fn one_that_types_is_told_of_by_members_only_at_both_sockets() {
     let db = database().await;

@@ -40,7 +40,7 @@ fn events() -> Vec<(&'static str, Value, &'static str)> {
 /// Events that are tried elsewhere: renewals, what anybody may say, typing (`super::chats`), and publishing (`super::feeds`, and below).
 const WITHOUT: [&str; 5] = ["authenticate", "ping", "user:reconnected", "typing", "event:publish"];
 
-/// Broken by an event without a row here, and by `typing` as an act of operators.
+/// Broken by an event without a row here.
 #[tokio::test]
 async fn each_event_is_answered_the_same_over_both_sockets_and_scopes_open_no_more_than_they_say() {
     let db = database().await;

@@ -87,7 +87,7 @@ async fn assert_table(node: &Node, pool: &PgPool, scope: &str, expected: impl Fn
     }
 }
 
-/// Broken by `is_their_feed` that nobody looks at in `restante_publish_batch`, by followers for whoever asks, and by `Maker` as it is for `SeeProgress`.
+/// Broken by `restante_publish_batch` without a look at `feed_publishers`, by followers for whoever asks, and by `Maker` as it is for `SeeProgress`.
 #[tokio::test]
 async fn each_act_on_a_feed_has_the_outcome_of_its_relation_and_scope_at_every_door() {
     let db = database().await;
