@@ -98,8 +98,6 @@ pub(super) struct Trace<'a> {
 pub(super) struct StreamState {
     /// Numbers that came, or were named as gaps.
     numbers: BTreeSet<i64>,
-    /// Numbers whose ack is confirmed, or that were named as gaps.
-    done: BTreeSet<i64>,
     /// Messages whose ack is confirmed, with the record that first confirmed it.
     confirmed: HashMap<Uuid, usize>,
     messages: HashSet<Uuid>,
@@ -107,8 +105,9 @@ pub(super) struct StreamState {
     by_number: BTreeMap<i64, Uuid>,
     /// The client said on connecting that it has everything up to here, and nothing up to here came after that.
     claimed: i64,
-    /// `(first, cursor)`: everything from `first` to `cursor` is done, as far as it was looked at.
-    contiguous: Option<(i64, i64)>,
+    /// The device's cursor is at least here: up to here one connection has acked everything that it was given. What was acked behind a number
+    /// that was not comes again on the next connection, and counts anew there.
+    cursor: i64,
     /// The inbox was settled up to here when the service first greeted the stream. Every number above it has to come.
     settled_at_first: Option<i64>,
 }
@@ -120,6 +119,10 @@ struct Connection {
     stream: Stream,
     /// The device's cursor was at least here when this connection began.
     cursor: i64,
+    /// Everything that was given on this connection up to here is done, from the first number on; none: nothing was given.
+    reach: Option<i64>,
+    /// Numbers above it whose ack is confirmed, or that were named as gaps.
+    done: BTreeSet<i64>,
     /// The number up to which the client had read each chat, confirmed, when this connection began.
     reads: HashMap<Uuid, i64>,
     /// The last delivery of each message on this connection.
@@ -153,15 +156,6 @@ struct AckPlace {
 }
 
 impl StreamState {
-    /// Everything from the stream's beginning to here is done.
-    fn cursor(&mut self) -> i64 {
-        let Some(first) = self.numbers.first().copied() else { return 0 };
-        let known = self.contiguous.filter(|(of, _)| *of == first).map_or(first - 1, |(_, cursor)| cursor);
-        let cursor = (known + 1..).take_while(|number| self.done.contains(number)).last().unwrap_or(known);
-        self.contiguous = Some((first, cursor));
-        cursor
-    }
-
     /// Messages that came under numbers up to here, and were not claimed before.
     fn claim(&mut self, up_to: i64) -> Vec<Uuid> {
         if up_to <= self.claimed {
@@ -257,7 +251,9 @@ impl<'a> Trace<'a> {
         // A service that names more in one gap has named the rest to nobody.
         let to = to.min(from.saturating_add(NUMBERS_IN_A_GAP_MAX));
         self.stream_of(connection).numbers.extend(from..=to);
-        self.connections.entry(connection).or_default().gaps.push((from, to));
+        let connection = self.connections.entry(connection).or_default();
+        connection.reach.get_or_insert(from - 1);
+        connection.gaps.push((from, to));
     }
 
     fn stream_of(&mut self, connection: u32) -> &mut StreamState {
@@ -266,7 +262,7 @@ impl<'a> Trace<'a> {
     }
 
     fn connect(&mut self, number: u32, began: usize, at_ms: u64, stream: Stream, since: Option<i64>) {
-        let cursor = self.streams.entry(stream.clone()).or_default().cursor();
+        let cursor = self.streams.entry(stream.clone()).or_default().cursor;
         let reads = self.read_confirmed.clone();
         self.connections.insert(number, Connection { began, stream, cursor, reads, ..Connection::default() });
         if let Some(since) = since {
@@ -301,6 +297,7 @@ impl<'a> Trace<'a> {
         state.messages.insert(message);
         // The numbers of a chat that lies in another inbox are not those of this one.
         if !matches!(event, Event::Received { class, .. } if *class != self.class) {
+            connection.reach.get_or_insert(inbox_seq - 1);
             state.numbers.insert(inbox_seq);
             state.by_number.insert(inbox_seq, message);
             state.claimed = state.claimed.min(inbox_seq - 1);
@@ -366,11 +363,17 @@ impl<'a> Trace<'a> {
             let Some(LastDelivery { inbox_seq, .. }) = connection.received.get(message) else { continue };
             // The ack of something that had ended meanwhile says nothing more than the gap that stands for it.
             if !connection.gaps.iter().any(|(from, to)| (*from..=*to).contains(inbox_seq)) {
-                state.done.insert(*inbox_seq);
+                connection.done.insert(*inbox_seq);
                 connection.highest = connection.highest.max(*inbox_seq);
             }
         }
         connection.confirmed = connection.confirmed.max(*covers);
-        connection.gaps.iter().take(*gaps).for_each(|(from, to)| state.done.extend(*from..=connection.highest.min(*to)));
+        connection.gaps.iter().take(*gaps).for_each(|(from, to)| connection.done.extend(*from..=connection.highest.min(*to)));
+        if let Some(reach) = &mut connection.reach {
+            while connection.done.contains(&(*reach + 1)) {
+                *reach += 1;
+            }
+            state.cursor = state.cursor.max((*reach).min(connection.highest));
+        }
     }
 }
