@@ -2,7 +2,8 @@
 
 use super::backend::{Backend, Source};
 use super::exit::Exit;
-use super::screen::{print, printable, printable_json, say};
+use super::pages::{PAGE, Page, in_pages, print_row};
+use super::screen::{printable, printable_json};
 use crate::protocol::AuditEntryData;
 use crate::store::page_of;
 use restante_client::{AuditEntry, AuditPage, AuditQuery};
@@ -20,9 +21,6 @@ the data directory). Without it works on the database: that of DATABASE_URL, or 
 Examples:
   restante audit
   restante audit --limit 1000 --json --url http://127.0.0.1:8080";
-
-/// Acts that are asked for at once.
-const PAGE: u16 = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -48,31 +46,21 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn list(backend: &Backend, args: &Args) -> anyhow::Result<Exit> {
-    let mut query = AuditQuery::default();
-    let mut left = args.limit;
-    while left > 0 {
-        query.limit = Some(u16::try_from(left).unwrap_or(PAGE).min(PAGE));
-        let page = backend.audit(&query).await?;
-        for entry in &page.entries {
-            print(&if args.json { printable_json(&serde_json::to_string(entry)?) } else { line(entry)? })?;
-        }
-        left = left.saturating_sub(page.entries.len());
-        query.after = page.next;
-        if query.after.is_none() {
-            return Ok(Exit::Done);
-        }
-    }
-    say("restante: there are more: raise --limit");
+    let page = async |rows_max, after| {
+        let page = backend.audit(&AuditQuery { limit: Some(rows_max), after }).await?;
+        Ok(Page { rows: page.entries, next: page.next })
+    };
+    in_pages(args.limit, page, |entry| print_row(&entry, args.json, line)).await?.say("raise --limit");
     Ok(Exit::Done)
 }
 
 /// Everything on one line.
-fn line(entry: &AuditEntry) -> anyhow::Result<String> {
+fn line(entry: &AuditEntry) -> String {
     let AuditEntry { at, actor, action, target, outcome, node_id, role, address, .. } = entry;
     let by = node_id.map_or_else(|| format!("role {role}"), |node| format!("node {node}"));
     let from = address.as_deref().map_or_else(String::new, |address| format!(" at {address}"));
-    let target = printable_json(&serde_json::to_string(target)?);
-    Ok(format!("{}  {target}  {}", printable(&format!("{at}  {actor}  {action}")), printable(&format!("{outcome}  {by}{from}"))))
+    let target = printable_json(&serde_json::Value::from(target.clone()).to_string());
+    format!("{}  {target}  {}", printable(&format!("{at}  {actor}  {action}")), printable(&format!("{outcome}  {by}{from}")))
 }
 
 impl Backend {
@@ -100,7 +88,7 @@ mod tests {
             "id": 7, "at": "2026-11-01T12:00:00.000Z", "actor": "ca\u{1b}rol", "action": "dead_letter.requeue", "outcome": "requeued",
             "target": {"messageId": "0192f0c0-7d4e-7cc3-98c4-dc0c0c07398f", "userId": "b\u{1b}[2Jen\n"}, "role": "app", "address": "10.0.0.7"
         });
-        let shown = line(&serde_json::from_value(entry).unwrap()).unwrap();
+        let shown = line(&serde_json::from_value(entry).unwrap());
         assert!(!shown.contains(['\u{1b}', '\n']), "{shown:?}");
         assert!(shown.starts_with("2026-11-01T12:00:00.000Z  ca"), "{shown:?}");
         assert!(shown.ends_with("requeued  role app at 10.0.0.7"), "{shown:?}");

@@ -2,7 +2,8 @@
 
 use super::backend::{Backend, Source};
 use super::exit::{Exit, UsageError};
-use super::screen::{print, printable, printable_json, say};
+use super::pages::{PAGE, Page, in_pages, print_row};
+use super::screen::{print, printable, say};
 use crate::domain::{ExternalId, UserId};
 use crate::protocol::Timestamp;
 use crate::store::{LimitSet, page_of};
@@ -21,9 +22,6 @@ Examples:
   restante limits set newsletter 20
   restante limits set newsletter 1
   restante limits list --json --url http://127.0.0.1:8080";
-
-/// Users that are asked for at once.
-const PAGE: u16 = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -73,20 +71,18 @@ async fn set(backend: &Backend, user: String, factor: u16) -> anyhow::Result<Exi
 }
 
 async fn list(backend: &Backend, json: bool) -> anyhow::Result<Exit> {
-    let mut query = RaisedLimitQuery { limit: Some(PAGE), after: None };
+    let page = async |rows_max, after| {
+        let page = backend.raised_limits(&RaisedLimitQuery { limit: Some(rows_max), after }).await?;
+        Ok(Page { rows: page.limits, next: page.next })
+    };
     let mut users = 0;
-    loop {
-        let page = backend.raised_limits(&query).await?;
-        users += page.limits.len();
-        for raised in &page.limits {
-            print(&if json { printable_json(&serde_json::to_string(raised)?) } else { line(raised) })?;
-        }
-        query.after = page.next;
-        if query.after.is_none() {
-            say(&format!("restante: the limits of {users} users are raised"));
-            return Ok(Exit::Done);
-        }
-    }
+    let printed = in_pages(usize::MAX, page, |raised| {
+        users += 1;
+        print_row(&raised, json, line)
+    });
+    printed.await?;
+    say(&format!("restante: the limits of {users} users are raised"));
+    Ok(Exit::Done)
 }
 
 fn line(raised: &RaisedLimit) -> String {

@@ -16,6 +16,7 @@ mod keeper;
 mod keys;
 mod limits;
 mod listen;
+mod pages;
 mod revocations;
 pub mod screen;
 mod send;

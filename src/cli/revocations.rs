@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 
 use super::backend::{Backend, Source};
 use super::exit::{Exit, UsageError};
-use super::screen::{print, printable, printable_json, say};
+use super::pages::{PAGE, Page, in_pages, print_row};
+use super::screen::printable;
 use super::serve::{checked, settings_of_environment};
 use crate::domain::{Clock, DeviceId, ExternalId, Revoked, limits};
 use crate::protocol::{RevocationData, Timestamp};
@@ -15,9 +16,10 @@ use restante_client::{NewRevocation, Revocation, RevocationPage, RevocationQuery
 pub const ABOUT: &str = "\
 Revoke tokens before they expire, or list what is revoked.
 
-add concerns the tokens of a user, those of one device of a user, or the one token of an id (its `jti`). Every node closes the connections \
-that live on such a token, and takes it no more. Tokens of a user that are issued later are good: the user may log in again. A \
-revocation is kept until --expires-at, or as long as a token may be good (TOKEN_LIFETIME_MAX). It is noted in the audit.
+add concerns the tokens of a user, those of one device of a user, or those of an id: the one token with this `jti`, or those of the login \
+with this `sid`. Every node closes the connections that live on such a token, and takes it no more. The logins of a user that is revoked have \
+ended, and so has a login that is revoked by its `sid`: its refresh token is worth nothing. A device has no login of its own, so none ends \
+with it. Tokens of a user that are issued later are good: the user may log in again, with its password too. A revocation is kept until --expires-at, or as long as a token may be good (TOKEN_LIFETIME_MAX). It is noted in the audit.
 
 With --url it asks a running service, with a token of the scope `admin` (--token, or one made with JWT_SECRET or the secret in \
 the data directory). Without it works on the database: that of DATABASE_URL, or the service's own.
@@ -27,9 +29,6 @@ Examples:
   restante revocations add --user bob --device phone
   restante revocations add --token-id 0192f0c0-7d4e --url http://127.0.0.1:8080
   restante revocations list --json";
-
-/// Revocations that are asked for at once.
-const PAGE: u16 = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -63,7 +62,7 @@ struct Add {
     /// Of the user, only those that this device holds
     #[arg(long, requires = "user", conflicts_with = "token_id", value_name = "DEVICE", allow_hyphen_values = true)]
     device: Option<String>,
-    /// The one with this id (jti)
+    /// The one with this id (jti), or those of the login with this id (sid)
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     token_id: Option<String>,
     /// The reason, for operators
@@ -111,27 +110,16 @@ struct Wanted {
 }
 
 async fn revoke(backend: &Backend, wanted: Wanted, json: bool) -> anyhow::Result<Exit> {
-    let done = backend.revoke(wanted).await?;
-    print(&if json { printable_json(&serde_json::to_string(&done)?) } else { line(&done) })?;
+    print_row(&backend.revoke(wanted).await?, json, line)?;
     Ok(Exit::Done)
 }
 
 async fn list(backend: &Backend, limit: usize, json: bool) -> anyhow::Result<Exit> {
-    let mut query = RevocationQuery::default();
-    let mut left = limit;
-    while left > 0 {
-        query.limit = Some(u16::try_from(left).unwrap_or(PAGE).min(PAGE));
-        let page = backend.revocations(&query).await?;
-        for revocation in &page.revocations {
-            print(&if json { printable_json(&serde_json::to_string(revocation)?) } else { line(revocation) })?;
-        }
-        left = left.saturating_sub(page.revocations.len());
-        query.after = page.next;
-        if query.after.is_none() {
-            return Ok(Exit::Done);
-        }
-    }
-    say("restante: there are more: raise --limit");
+    let page = async |rows_max, after| {
+        let page = backend.revocations(&RevocationQuery { limit: Some(rows_max), after }).await?;
+        Ok(Page { rows: page.revocations, next: page.next })
+    };
+    in_pages(limit, page, |revocation| print_row(&revocation, json, line)).await?.say("raise --limit");
     Ok(Exit::Done)
 }
 
@@ -183,6 +171,7 @@ fn request(wanted: Wanted) -> NewRevocation {
         Revoked::User(user) => (Some(user.to_string()), None, None),
         Revoked::Device(user, device) => (Some(user.to_string()), Some(device.to_string()), None),
         Revoked::Token(id) => (None, None, Some(id)),
+        Revoked::Login(id) => (None, None, Some(id.to_string())),
     };
     NewRevocation { user_id, device_id, token_id, reason, expires_at: expires_at.map(|at| Timestamp(at).to_string()) }
 }
@@ -200,7 +189,7 @@ impl Backend {
         };
         let Wanted { revoked, reason, expires_at } = wanted;
         let lifetime = checked(settings_of_environment())?.token_lifetime_max;
-        shown(store.revoke(store::NewRevocation { revoked, reason, expires_at, lifetime, by: None }).await?)
+        shown(store.revoke(store::NewRevocation { revoked, reason, expires_at, lifetime, operator: None }).await?)
     }
 
     /// A page of revocations.

@@ -3,6 +3,7 @@
 use super::backend::{Backend, Source};
 use super::dead_letters::since;
 use super::exit::{Exit, UsageError};
+use super::pages::{More, PAGE, Page, in_pages, print_row};
 use super::screen::{print, printable, printable_json, say};
 use crate::domain::{EventId, GroupBy, HourSpan, MessageId};
 use crate::protocol::{EventFiguresData, StatisticsData, Timestamp};
@@ -25,9 +26,6 @@ Examples:
   restante statistics --from 7d --by type --limit 20
   restante statistics --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z --by hour --json --url http://127.0.0.1:8080
   restante statistics --event 01a1fc86-aafd-769c-a408-197d07aac76a";
-
-/// Groups that are asked for at once.
-const PAGE: u16 = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -68,26 +66,20 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn list(backend: &Backend, args: &Args) -> anyhow::Result<Exit> {
-    let by = Some(args.by.as_str().to_owned());
-    let mut query = StatisticsQuery { from: args.from.clone(), to: args.until.clone(), by, ..StatisticsQuery::default() };
-    let mut left = args.limit;
     if !args.json {
         print(&heading(args.by))?;
     }
-    while left > 0 {
-        query.limit = Some(u16::try_from(left).unwrap_or(PAGE).min(PAGE));
-        let page = backend.statistics(&query).await?;
-        for group in &page.groups {
-            print(&if args.json { printable_json(&serde_json::to_string(group)?) } else { line(group) })?;
-        }
-        left = left.saturating_sub(page.groups.len());
-        query.after = page.next;
-        if query.after.is_none() {
-            say(&printable(&format!("restante: from {} to {}, true as of {}", page.from, page.to, page.as_of)));
-            return Ok(Exit::Done);
-        }
+    let mut said = String::new();
+    let page = async |rows_max, after| {
+        let (from, to, by) = (args.from.clone(), args.until.clone(), Some(args.by.as_str().to_owned()));
+        let page = backend.statistics(&StatisticsQuery { from, to, by, after, limit: Some(rows_max) }).await?;
+        said = printable(&format!("restante: from {} to {}, true as of {}", page.from, page.to, page.as_of));
+        Ok(Page { rows: page.groups, next: page.next })
+    };
+    match in_pages(args.limit, page, |group| print_row(&group, args.json, line)).await? {
+        More::Nothing => say(&said),
+        more => more.say("raise --limit, or narrow it down"),
     }
-    say("restante: there are more: raise --limit, or narrow it down");
     Ok(Exit::Done)
 }
 

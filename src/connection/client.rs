@@ -23,10 +23,7 @@ impl Shared {
     /// The token is not valid, its key cannot be looked up now, or its scope opens no session. `busy`: too many came from this address that were
     /// not valid; this one was not looked at.
     pub async fn verify(&self, token: &SecretString) -> Result<Identity, Fault> {
-        let Some(address) = self.client else { return commands::verify(&self.context, token).await };
-        let limits = self.context.service.limits();
-        limits.check_tokens_of(address).map_err(for_a_connection)?;
-        commands::verify(&self.context, token).await.inspect_err(|fault| limits.token_judged(address, fault.code))
+        commands::verify(&self.context, self.client, token).await.map_err(for_a_connection)?
     }
 
     /// Counts a client that comes.

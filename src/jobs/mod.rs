@@ -2,7 +2,7 @@
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
 //! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `cap`, `data_keys`, `devices`,
-//! `erase`, `expire`, `fan_out`, `finish`, `horizon`, `invitations`, `logins`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `seal`, `statistics`.
+//! `erase`, `expire`, `fan_out`, `finish`, `horizon`, `reap`, `recall`, `remove_ended`, `retention` (at the pace of `purge_pace`), `seal`, `statistics`.
 
 mod cap;
 mod data_keys;
@@ -12,14 +12,12 @@ mod expire;
 mod fan_out;
 mod finish;
 mod horizon;
-mod invitations;
 mod job;
-mod logins;
 mod purge_pace;
 mod reap;
 mod recall;
+mod remove_ended;
 mod retention;
-mod revocations;
 mod runner;
 mod seal;
 mod statistics;
@@ -40,14 +38,12 @@ use expire::Expire;
 use fan_out::FanOut;
 use finish::Finish;
 use horizon::Horizon;
-use invitations::Invitations;
 pub use job::{DoneBy, Job, Passed, Rest};
-use logins::Logins;
 pub use purge_pace::PurgePace;
 use reap::Reap;
 use recall::Recall;
+use remove_ended::{EndedRows, RemoveEnded};
 use retention::Retention;
-use revocations::Revocations;
 pub use runner::{JobNode, LeaseTimes, Runner};
 pub use seal::Seal;
 use statistics::Statistics;
@@ -73,14 +69,14 @@ pub fn start(node: &Node, delivery: &Delivery, settings: JobSettings, tasks: &Ta
     tasks.spawn(Runner::new(FanOut::new(node.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Horizon::new(node.store.clone(), Arc::clone(&node.metrics)), on.clone()).run(stop.clone()));
-    tasks.spawn(Runner::new(Invitations::new(node.store.clone()), on.clone()).run(stop.clone()));
-    tasks.spawn(Runner::new(Logins::new(node.store.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Recall::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     if retention_days > 0 {
         let retention = Retention::new(node.store.clone(), retention_days, Arc::clone(&node.metrics));
         tasks.spawn(Runner::new(retention, on.clone()).run(stop.clone()));
     }
-    tasks.spawn(Runner::new(Revocations::new(node.store.clone()), on.clone()).run(stop.clone()));
+    for kind in EndedRows::ALL {
+        tasks.spawn(Runner::new(RemoveEnded::new(kind, node.store.clone()), on.clone()).run(stop.clone()));
+    }
     let mode = node.store.keys().mode();
     if mode != EncryptionMode::Off {
         tasks.spawn(Runner::new(DataKeys::new(node.store.clone()), on.clone()).run(stop.clone()));

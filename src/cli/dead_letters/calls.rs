@@ -2,20 +2,20 @@
 
 use crate::cli::backend::Backend;
 use crate::cli::exit::UsageError;
+use crate::cli::pages::{PAGE, Page};
 use crate::domain::{ExternalId, MessageId};
 use crate::protocol::{DeadLetterData, Timestamp};
 use crate::store::{self, DeadLetterCursor, DeadLetterFilter, Store};
 use restante_client::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery, HttpError};
 
-const ROWS_MAX: u16 = 500;
-
 impl Backend {
     /// A page, newest first.
-    pub(super) async fn page(&self, query: &DeadLetterQuery) -> anyhow::Result<DeadLetterPage> {
-        match self {
-            Self::Service(http, token) => Ok(http.dead_letters(token, query).await?),
-            Self::Database(store, _) => page(store, query).await,
-        }
+    pub(super) async fn page(&self, query: DeadLetterQuery) -> anyhow::Result<Page<DeadLetter>> {
+        let page = match self {
+            Self::Service(http, token) => http.dead_letters(token, &query).await?,
+            Self::Database(store, _) => page(store, &query).await?,
+        };
+        Ok(Page { rows: page.dead_letters, next: page.next })
     }
 
     /// One message; none when it is no dead letter.
@@ -71,7 +71,7 @@ async fn page(store: &Store, query: &DeadLetterQuery) -> anyhow::Result<DeadLett
         since: query.since.as_deref().and_then(Timestamp::parse).map(|at| at.0),
         reason: query.reason.clone(),
     };
-    let rows_max = query.limit.unwrap_or(ROWS_MAX).min(ROWS_MAX);
+    let rows_max = query.limit.unwrap_or(PAGE).min(PAGE);
     let below = query.after.as_deref().and_then(DeadLetterCursor::parse);
     let letters = store.dead_letters(&filter, below, rows_max + 1).await?;
     let (letters, next) = store::page_of(letters, rows_max, |letter| DeadLetterCursor::of(letter).to_string());
@@ -80,7 +80,7 @@ async fn page(store: &Store, query: &DeadLetterQuery) -> anyhow::Result<DeadLett
 
 async fn show(store: &Store, message: MessageId) -> anyhow::Result<Option<DeadLetterDetails>> {
     let filter = DeadLetterFilter { message: Some(message), ..DeadLetterFilter::default() };
-    let letters = store.dead_letters(&filter, None, ROWS_MAX).await?;
+    let letters = store.dead_letters(&filter, None, PAGE).await?;
     let Some(content) = store.message_content(message).await?.filter(|_| !letters.is_empty()) else { return Ok(None) };
     Ok(Some(DeadLetterDetails {
         message_id: message,

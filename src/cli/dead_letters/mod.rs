@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use super::backend::{Backend, Source};
 use super::exit::{Exit, UsageError};
 use super::identity::duration;
+use super::pages::{More, in_pages, print_row};
 use super::screen::{print, printable, printable_json, say};
 use crate::domain::limits::DEAD_LETTERS_MAX;
 use crate::domain::{ExternalId, MessageId};
@@ -39,7 +40,6 @@ Examples:
 
 /// More at once than a person means; narrow it down by `--since`.
 const BULK_MAX: usize = 100_000;
-const PAGE: u16 = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -138,21 +138,9 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn list(backend: &Backend, filter: &Filter, limit: usize, json: bool) -> anyhow::Result<Exit> {
-    let mut query = filter.query();
-    let mut left = limit;
-    while left > 0 {
-        query.limit = Some(u16::try_from(left).unwrap_or(PAGE).min(PAGE));
-        let page = backend.page(&query).await?;
-        for letter in &page.dead_letters {
-            print(&if json { printable_json(&serde_json::to_string(letter)?) } else { line(letter) })?;
-        }
-        left = left.saturating_sub(page.dead_letters.len());
-        query.after = page.next;
-        if query.after.is_none() {
-            return Ok(Exit::Done);
-        }
-    }
-    say("restante: there are more: raise --limit, or narrow it down");
+    let letters =
+        in_pages(limit, async |rows_max, after| backend.page(filter.query(rows_max, after)).await, |letter| print_row(&letter, json, line));
+    letters.await?.say("raise --limit, or narrow it down");
     Ok(Exit::Done)
 }
 
@@ -221,22 +209,20 @@ async fn change(backend: &Backend, which: &Which, change: Change<'_>) -> anyhow:
 
 /// The dead letters that fit the filter, oldest first, so that they are put back in the order in which they failed.
 async fn gather(backend: &Backend, which: &Which) -> anyhow::Result<Vec<(MessageId, ExternalId)>> {
-    let mut query = DeadLetterQuery { limit: Some(PAGE), ..which.filter.query() };
     let letters = if let Some(message) = which.message {
         let found = backend.show(message).await?.map(|found| found.dead_letters).unwrap_or_default();
         let fits = |letter: &DeadLetter| which.filter.recipient.as_deref().is_none_or(|user| user == letter.user_id.as_str());
         found.into_iter().filter(fits).collect()
     } else if which.all || !which.filter.is_empty() {
         let mut letters = Vec::new();
-        loop {
-            let page = backend.page(&query).await?;
-            letters.extend(page.dead_letters);
-            anyhow::ensure!(letters.len() <= BULK_MAX, "more than {BULK_MAX} fit: narrow it down with --since");
-            query.after = page.next;
-            if query.after.is_none() {
-                break letters;
-            }
-        }
+        let page = async |rows_max, after| backend.page(which.filter.query(rows_max, after)).await;
+        let gather = |letter| {
+            letters.push(letter);
+            Ok(())
+        };
+        let more = in_pages(BULK_MAX, page, gather).await?;
+        anyhow::ensure!(more == More::Nothing, "more than {BULK_MAX} fit: narrow it down with --since");
+        letters
     } else {
         return Err(UsageError("name a message, or filters, or --all".to_owned()).into());
     };
@@ -244,9 +230,10 @@ async fn gather(backend: &Backend, which: &Which) -> anyhow::Result<Vec<(Message
 }
 
 impl Filter {
-    fn query(&self) -> DeadLetterQuery {
+    /// The request for a page behind a place.
+    fn query(&self, rows_max: u16, after: Option<String>) -> DeadLetterQuery {
         let Self { sender, recipient, since, reason } = self.clone();
-        DeadLetterQuery { sender, recipient, since, reason, after: None, limit: None }
+        DeadLetterQuery { sender, recipient, since, reason, after, limit: Some(rows_max) }
     }
 
     fn is_empty(&self) -> bool {
