@@ -2239,6 +2239,27 @@ end $$;
 
 COMMENT ON FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint) IS 'Ends the invitations of these users to a group that are not declined, or all that p_inviter has made them. Returns whose have ended.';
 
+CREATE FUNCTION restante_end_logins(p_name text, p_login text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+begin
+  perform restante_needs_read_committed();
+  if p_name is not null then
+    -- A login that begins meanwhile has the row, and is ended too, or comes later.
+    perform from accounts a where a.name = p_name for no key update;
+    delete from account_logins l where l.name = p_name;
+  elsif p_login ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    delete from account_logins l where l.id = p_login::uuid;
+  else
+    return false;
+  end if;
+  return found;
+end $_$;
+
+COMMENT ON FUNCTION restante_end_logins(p_name text, p_login text) IS 'Ends the logins of an account, or the login whose id (sid) this is. Returns whether there was one. Their access tokens are revoked by the caller (restante_revoke).';
+
 CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone, p_shows_acked boolean DEFAULT false) RETURNS ended_reason
     LANGUAGE sql IMMUTABLE
     RETURN CASE WHEN (p_status = 'sent'::delivery_status) THEN CASE WHEN p_has_left THEN 'left'::ended_reason WHEN (p_recalled_at IS NOT NULL) THEN 'recalled'::ended_reason WHEN (p_expires_at <= p_now) THEN 'expired'::ended_reason ELSE NULL::ended_reason END WHEN (p_shows_acked AND (p_status = ANY (ARRAY['delivered'::delivery_status, 'read'::delivery_status])) AND (p_recalled_at IS NOT NULL)) THEN 'recalled'::ended_reason ELSE NULL::ended_reason END;
@@ -2455,9 +2476,9 @@ begin
         -- One that is under way goes on, unless more is wanted now.
         where e.done_at is not null or excluded.empties > e.empties;
     outcome := case when found then 'begun' else 'running' end;
-    perform restante_forget_profile(v_user);
     select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
-      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user)) r;
+      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user), p_node => p_node) r;
+    perform restante_forget_profile(v_user);
   end if;
   perform restante_audit('user.erase', jsonb_build_object('userId', left(p_user, 128), 'content', case when p_empties then 'empty' else 'keep' end),
                          outcome, p_actor, p_node);
@@ -5388,31 +5409,38 @@ end $$;
 
 COMMENT ON FUNCTION restante_return_to_inbox(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), blocked (of their direct chat: the recipient has blocked the sender), not_failed.';
 
-CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p_token text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_lifetime interval DEFAULT '90 days'::interval, p_by text DEFAULT SESSION_USER, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p_token text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_lifetime interval DEFAULT '90 days'::interval, p_by text DEFAULT SESSION_USER, p_node uuid DEFAULT NULL::uuid, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET search_path TO 'public', 'pg_temp'
     AS $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := clock_timestamp();
-  v_row record;
+  v_now   timestamptz;
+  v_least timestamptz;
+  v_row   record;
 begin
   perform restante_needs_read_committed();
+  if p_device is null and restante_end_logins(p_user, p_token) then
+    -- No access token lives for longer: none of a login that has ended counts again.
+    v_least := clock_timestamp() + interval '1 day';
+  end if;
+  -- After the logins: those that had the rows before have committed, and nobody goes on with one.
+  v_now := clock_timestamp();
   insert into revocations as r (user_name, device_id, token_id, revoked_at, expires_at, reason, revoked_by)
-    values (p_user, p_device, p_token, v_now, coalesce(p_expires_at, v_now + p_lifetime), p_reason, p_by)
+    values (p_user, p_device, p_token, v_now, greatest(coalesce(p_expires_at, v_now + p_lifetime), v_least), p_reason, p_by)
     on conflict on constraint something_is_revoked_once
     do update set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = greatest(r.expires_at, excluded.expires_at),
-                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by
+                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by, of_login = false
     returning r.number, r.revoked_at, r.expires_at into v_row;
-  perform restante_audit('token.revoke', jsonb_strip_nulls(jsonb_build_object('userId', p_user, 'deviceId', p_device, 'tokenId', p_token)), 'revoked', p_by);
+  perform restante_audit('token.revoke', jsonb_strip_nulls(jsonb_build_object('userId', p_user, 'deviceId', p_device, 'tokenId', p_token)), 'revoked', p_by, p_node);
   perform pg_notify(restante_wake_channel(), 'revoked');
   number := v_row.number;
   revoked_at := v_row.revoked_at;
   expires_at := v_row.expires_at;
 end $$;
 
-COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is noted in the audit, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';
+COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, p_node uuid, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. The logins of the user end, or the login whose sid the id is; a device has none of its own, and none ends. It is noted in the audit, with the node p_node through which it was asked for, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Where logins end it is kept for a day at least. Repeated, it is later and lasts longer.';
 
 CREATE FUNCTION restante_revoke_logins(p_name text, p_logins uuid[], p_lifetime interval) RETURNS void
     LANGUAGE plpgsql
@@ -5426,9 +5454,11 @@ begin
   if cardinality(p_logins) = 0 then
     return;
   end if;
-  insert into revocations (token_id, revoked_at, expires_at, revoked_by)
-    select l.id::text, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
-    on conflict on constraint something_is_revoked_once do nothing;
+  -- One that an operator has revoked stays the operator's. It is later, so that nodes read of its end.
+  insert into revocations as r (token_id, of_login, revoked_at, expires_at, revoked_by)
+    select l.id::text, true, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
+    on conflict on constraint something_is_revoked_once do update
+      set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = excluded.expires_at where excluded.expires_at > r.expires_at;
   perform pg_notify(restante_wake_channel(), 'revoked');
 end $$;
 
@@ -7547,6 +7577,7 @@ CREATE TABLE revocations (
     user_name text COLLATE pg_catalog."C",
     device_id text COLLATE pg_catalog."C",
     token_id text COLLATE pg_catalog."C",
+    of_login boolean DEFAULT false NOT NULL,
     revoked_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     reason text,
@@ -7555,10 +7586,11 @@ CREATE TABLE revocations (
     CONSTRAINT a_revocation_is_of_a_user_a_device_or_a_token CHECK (((num_nonnulls(user_name, token_id) = 1) AND ((device_id IS NULL) OR (user_name IS NOT NULL)))),
     CONSTRAINT a_revoked_device_has_a_name CHECK (((char_length(device_id) >= 1) AND (char_length(device_id) <= 64))),
     CONSTRAINT a_revoked_token_has_an_id CHECK (((char_length(token_id) >= 1) AND (char_length(token_id) <= 256))),
-    CONSTRAINT a_revoked_user_has_a_name CHECK (((char_length(user_name) >= 1) AND (char_length(user_name) <= 128)))
+    CONSTRAINT a_revoked_user_has_a_name CHECK (((char_length(user_name) >= 1) AND (char_length(user_name) <= 128))),
+    CONSTRAINT only_a_token_id_is_that_of_a_login CHECK (((token_id IS NOT NULL) OR (NOT of_login)))
 );
 
-COMMENT ON TABLE revocations IS 'Tokens that are worth nothing although they have not expired, until they have. A few, written by operators.';
+COMMENT ON TABLE revocations IS 'Tokens that are worth nothing although they have not expired, until they have. A few, written by operators; and one for each login that has ended, until its access tokens have expired.';
 
 COMMENT ON COLUMN revocations.number IS 'Which of two of the same moment comes first.';
 
@@ -7566,7 +7598,9 @@ COMMENT ON COLUMN revocations.user_name IS 'The user, as its tokens name it (sub
 
 COMMENT ON COLUMN revocations.device_id IS 'The device: then only what this device of the user does with those tokens.';
 
-COMMENT ON COLUMN revocations.token_id IS 'The id of one token (jti), instead of a user.';
+COMMENT ON COLUMN revocations.token_id IS 'The id of one token (jti), or of the tokens of one login (sid), instead of a user.';
+
+COMMENT ON COLUMN revocations.of_login IS 'The login token_id has ended, and no operator has revoked it. It is counted apart from what operators revoke.';
 
 COMMENT ON COLUMN revocations.revoked_at IS 'When it was revoked, the last time.';
 
@@ -7585,6 +7619,8 @@ COMMENT ON CONSTRAINT a_revoked_device_has_a_name ON revocations IS 'As devices 
 COMMENT ON CONSTRAINT a_revoked_token_has_an_id ON revocations IS 'Nodes keep it in memory.';
 
 COMMENT ON CONSTRAINT a_revoked_user_has_a_name ON revocations IS 'As users have.';
+
+COMMENT ON CONSTRAINT only_a_token_id_is_that_of_a_login ON revocations IS 'Users and devices are revoked by operators.';
 
 ALTER TABLE revocations ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME revocations_number_seq

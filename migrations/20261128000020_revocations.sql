@@ -7,6 +7,7 @@ create table revocations (
   user_name  text collate "C",
   device_id  text collate "C",
   token_id   text collate "C",
+  of_login   boolean not null default false,
   revoked_at timestamptz not null,
   expires_at timestamptz not null,
   reason     text,
@@ -14,22 +15,25 @@ create table revocations (
   constraint revocations_are_in_their_order primary key (number),
   constraint something_is_revoked_once unique nulls not distinct (user_name, device_id, token_id),
   constraint a_revocation_is_of_a_user_a_device_or_a_token check (num_nonnulls(user_name, token_id) = 1 and (device_id is null or user_name is not null)),
+  constraint only_a_token_id_is_that_of_a_login check (token_id is not null or not of_login),
   constraint a_revoked_user_has_a_name check (char_length(user_name) between 1 and 128),
   constraint a_revoked_device_has_a_name check (char_length(device_id) between 1 and 64),
   constraint a_revoked_token_has_an_id check (char_length(token_id) between 1 and 256),
   constraint a_revocation_has_a_short_reason check (char_length(reason) between 1 and 500)
 );
-comment on table revocations is 'Tokens that are worth nothing although they have not expired, until they have. A few, written by operators.';
+comment on table revocations is 'Tokens that are worth nothing although they have not expired, until they have. A few, written by operators; and one for each login that has ended, until its access tokens have expired.';
 comment on column revocations.number is 'Which of two of the same moment comes first.';
 comment on column revocations.user_name is 'The user, as its tokens name it (sub): it need not have come yet. Its tokens that were issued before revoked_at are concerned.';
 comment on column revocations.device_id is 'The device: then only what this device of the user does with those tokens.';
-comment on column revocations.token_id is 'The id of one token (jti), instead of a user.';
+comment on column revocations.token_id is 'The id of one token (jti), or of the tokens of one login (sid), instead of a user.';
+comment on column revocations.of_login is 'The login token_id has ended, and no operator has revoked it. It is counted apart from what operators revoke.';
 comment on column revocations.revoked_at is 'When it was revoked, the last time.';
 comment on column revocations.expires_at is 'From then on the tokens have expired: a job removes the row (revocations).';
 comment on column revocations.reason is 'Why, in the words of the operator.';
 comment on column revocations.revoked_by is 'Who did it: the sub of an operator''s token, or the role of a session.';
 comment on constraint something_is_revoked_once on revocations is 'Revoked again, it is later and lasts longer.';
 comment on constraint a_revocation_is_of_a_user_a_device_or_a_token on revocations is 'A token id stands alone: it needs no user.';
+comment on constraint only_a_token_id_is_that_of_a_login on revocations is 'Users and devices are revoked by operators.';
 comment on constraint a_revoked_user_has_a_name on revocations is 'As users have.';
 comment on constraint a_revoked_device_has_a_name on revocations is 'As devices have.';
 comment on constraint a_revoked_token_has_an_id on revocations is 'Nodes keep it in memory.';
@@ -43,7 +47,7 @@ comment on index revocations_by_end is 'Finds those that are no longer needed.';
 
 create function restante_revoke(
   p_user text, p_device text default null, p_token text default null, p_reason text default null, p_expires_at timestamptz default null,
-  p_lifetime interval default '90 days', p_by text default session_user,
+  p_lifetime interval default '90 days', p_by text default session_user, p_node uuid default null,
   out number bigint, out revoked_at timestamptz, out expires_at timestamptz) returns record
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
@@ -51,21 +55,28 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := clock_timestamp();
-  v_row record;
+  v_now   timestamptz;
+  v_least timestamptz;
+  v_row   record;
 begin
   perform restante_needs_read_committed();
+  if p_device is null and restante_end_logins(p_user, p_token) then
+    -- No access token lives for longer: none of a login that has ended counts again.
+    v_least := clock_timestamp() + interval '1 day';
+  end if;
+  -- After the logins: those that had the rows before have committed, and nobody goes on with one.
+  v_now := clock_timestamp();
   insert into revocations as r (user_name, device_id, token_id, revoked_at, expires_at, reason, revoked_by)
-    values (p_user, p_device, p_token, v_now, coalesce(p_expires_at, v_now + p_lifetime), p_reason, p_by)
+    values (p_user, p_device, p_token, v_now, greatest(coalesce(p_expires_at, v_now + p_lifetime), v_least), p_reason, p_by)
     on conflict on constraint something_is_revoked_once
     do update set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = greatest(r.expires_at, excluded.expires_at),
-                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by
+                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by, of_login = false
     returning r.number, r.revoked_at, r.expires_at into v_row;
-  perform restante_audit('token.revoke', jsonb_strip_nulls(jsonb_build_object('userId', p_user, 'deviceId', p_device, 'tokenId', p_token)), 'revoked', p_by);
+  perform restante_audit('token.revoke', jsonb_strip_nulls(jsonb_build_object('userId', p_user, 'deviceId', p_device, 'tokenId', p_token)), 'revoked', p_by, p_node);
   perform pg_notify(restante_wake_channel(), 'revoked');
   number := v_row.number;
   revoked_at := v_row.revoked_at;
   expires_at := v_row.expires_at;
 end $$;
-comment on function restante_revoke(text, text, text, text, timestamptz, interval, text) is
-  'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is noted in the audit, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';
+comment on function restante_revoke(text, text, text, text, timestamptz, interval, text, uuid) is
+  'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. The logins of the user end, or the login whose sid the id is; a device has none of its own, and none ends. It is noted in the audit, with the node p_node through which it was asked for, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Where logins end it is kept for a day at least. Repeated, it is later and lasts longer.';

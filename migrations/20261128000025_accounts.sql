@@ -77,13 +77,36 @@ begin
   if cardinality(p_logins) = 0 then
     return;
   end if;
-  insert into revocations (token_id, revoked_at, expires_at, revoked_by)
-    select l.id::text, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
-    on conflict on constraint something_is_revoked_once do nothing;
+  -- One that an operator has revoked stays the operator's. It is later, so that nodes read of its end.
+  insert into revocations as r (token_id, of_login, revoked_at, expires_at, revoked_by)
+    select l.id::text, true, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
+    on conflict on constraint something_is_revoked_once do update
+      set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = excluded.expires_at where excluded.expires_at > r.expires_at;
   perform pg_notify(restante_wake_channel(), 'revoked');
 end $$;
 comment on function restante_revoke_logins(text, uuid[], interval) is
   'Revokes the access tokens of these logins on every node, for as long as such a token lives. Part of the functions that end logins.';
+
+create function restante_end_logins(p_name text, p_login text) returns boolean
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set search_path from current
+as $$
+begin
+  perform restante_needs_read_committed();
+  if p_name is not null then
+    -- A login that begins meanwhile has the row, and is ended too, or comes later.
+    perform from accounts a where a.name = p_name for no key update;
+    delete from account_logins l where l.name = p_name;
+  elsif p_login ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    delete from account_logins l where l.id = p_login::uuid;
+  else
+    return false;
+  end if;
+  return found;
+end $$;
+comment on function restante_end_logins(text, text) is
+  'Ends the logins of an account, or the login whose id (sid) this is. Returns whether there was one. Their access tokens are revoked by the caller (restante_revoke).';
 
 create function restante_log_in(
   p_name text, p_verified text, p_new_hash text, p_login uuid, p_family uuid, p_secret_hash bytea,

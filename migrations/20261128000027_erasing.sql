@@ -78,9 +78,9 @@ begin
         -- One that is under way goes on, unless more is wanted now.
         where e.done_at is not null or excluded.empties > e.empties;
     outcome := case when found then 'begun' else 'running' end;
-    perform restante_forget_profile(v_user);
     select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
-      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user)) r;
+      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user), p_node => p_node) r;
+    perform restante_forget_profile(v_user);
   end if;
   perform restante_audit('user.erase', jsonb_build_object('userId', left(p_user, 128), 'content', case when p_empties then 'empty' else 'keep' end),
                          outcome, p_actor, p_node);

@@ -56,17 +56,17 @@ pub struct Identity {
     pub external: ExternalId,
     /// The token's `exp`: from this instant on it is worth nothing.
     pub expires_at: OffsetDateTime,
-    /// The token's `iat`, if it has one.
-    pub issued_at: Option<OffsetDateTime>,
-    /// The token's `jti`, if it has a usable one.
+    /// The earliest time at which the token may have been issued, by the clock of the database: its `iat` less the leeway. None: it has none.
+    pub issued_from: Option<OffsetDateTime>,
+    /// The token's `jti`, if it has one.
     pub token_id: Option<String>,
-    /// The token's `sid`, if it has a usable one: the login that it was issued for.
+    /// The token's `sid`, if it has one: the login that it was issued for.
     pub login_id: Option<String>,
     /// The token's `name`, if it has a usable one.
     pub name: Option<String>,
     /// The token's `picture`, if it has a usable one.
     pub picture: Option<String>,
-    /// Its `scope`.
+    /// Its `scope`, or `scp`.
     pub scope: Scope,
 }
 
@@ -74,7 +74,7 @@ impl Identity {
     /// The token, as far as a revocation asks.
     pub fn held(&self) -> HeldToken {
         let (id, login_id) = (self.token_id.clone(), self.login_id.clone());
-        HeldToken { external: self.external.clone(), id, login_id, issued_at: self.issued_at }
+        HeldToken { external: self.external.clone(), id, login_id, issued_from: self.issued_from }
     }
 }
 
@@ -87,7 +87,7 @@ pub enum AuthError {
     /// The request brings two that differ.
     #[error("the request brings two tokens that differ: bring one")]
     Several,
-    /// It is no JWT, or not signed by a key that is known and knows its algorithm, or lacks a claim. Which of these is nobody's business.
+    /// It is no JWT, or not signed by a key that is known and knows its algorithm, or lacks a claim, or has one in another form. Which of these is nobody's business.
     #[error("the token is not valid")]
     Invalid,
     /// It is longer than [`limits::TOKEN_BYTES_MAX`].
@@ -99,15 +99,15 @@ pub enum AuthError {
     /// An operator has revoked it.
     #[error("the token was revoked")]
     Revoked,
-    /// Its `nbf` has not come, the leeway included.
+    /// Its `nbf` or its `iat` has not come, the leeway included.
     #[error("the token is not valid yet")]
     TooEarly,
     /// Its `sub` cannot be a user.
     #[error("the token's `sub`: {0}")]
     Subject(#[from] InvalidId),
-    /// Its key, with this `kid`, is not known, and may be new.
+    /// Its key is not known, and may be new.
     #[error("the token is not valid")]
-    UnknownKey(Option<String>),
+    UnknownKey,
     /// Its key is not known, and nobody can say now if it is good.
     #[error("the key of the token is not known yet, and keys cannot be fetched now: keep the token, and come back")]
     NoKeys {
@@ -128,7 +128,7 @@ impl From<AuthError> for Fault {
             | AuthError::TooLong
             | AuthError::TooEarly
             | AuthError::Subject(_)
-            | AuthError::UnknownKey(_) => Code::NotAuthenticated,
+            | AuthError::UnknownKey => Code::NotAuthenticated,
         };
         let fault = Self::new(code, error.to_string());
         match error {

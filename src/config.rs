@@ -152,6 +152,8 @@ settings! {
         "Time for which a refresh token that was used counts once more, in s, should the answer have been lost; 0: not at all";
     "LOGINS_PER_ACCOUNT_MAX" logins_per_account_max: u16 = "10", whole(1..=1_000),
         "Logins of one account; beyond it the one that was renewed longest ago ends";
+    "ENDED_LOGINS_MAX" ended_logins_max: u32 = "500000", whole(1_000..=10_000_000),
+        "Logins that have ended and whose access tokens may not have expired; beyond it no login begins";
     "PASSWORD_CHARS_MIN" password_chars_min: u16 = "15", whole(8..=64),
         "Characters of a password, at least";
     "PASSWORD_MEMORY_KIB" password_memory_kib: u32 = "19456", whole(19_456..=1_048_576),

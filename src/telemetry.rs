@@ -221,7 +221,8 @@ metrics! {
     token_keys: Labelled<Gauge> = labelled("place", gauge), "token_keys", "Keys that tokens are verified with, by place: server (JWKS_URL)";
     token_keys_age: Labelled<AgeGauge> = labelled("place", age), "token_keys_age" in Seconds,
         "Time since keys were last fetched, by place: server (JWKS_URL)";
-    revocations: Gauge = gauge(), "revocations", "Revocations of tokens that count, as this node keeps them in memory; a user with revoked devices counts as one more";
+    revocations: Labelled<Gauge> = labelled("by", gauge), "revocations",
+        "Revocations of tokens that count, as this node keeps them in memory, by operators (a user with revoked devices counts as one more), or by logins that have ended";
     account_requests: Labelled<Counter, 2> = labelled_by(["request", "outcome"], counter), "account_requests",
         "Requests about accounts, by request (register, login, refresh, password, logout, logout_everywhere) and outcome: done, or the code of the refusal";
     job_held: Labelled<Gauge> = labelled("job", gauge), "job_held", "1 while this node holds the lease of a job that one node does for all, else 0";

@@ -30,6 +30,7 @@ pub(super) fn accounts(config: &Config, secret: Option<&SecretString>) -> Result
         signer: TokenSigner::new(secret),
         issuer: config.jwt_issuer.first().cloned(),
         audience: config.jwt_audience.first().cloned(),
+        leeway: config.jwt_leeway.try_into().unwrap_or(time::Duration::MAX),
     };
     Ok(Some(Accounts::new(settings)?))
 }

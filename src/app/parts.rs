@@ -117,8 +117,10 @@ impl Parts {
         running: &Running,
     ) -> store::Result<RevocationWatch> {
         let presence::Node { store, hub, notifier, metrics, .. } = self.node.clone();
-        let watch = RevocationWatch { kept: verifier.revocations().clone(), lifetime: config.token_lifetime_max, hub, metrics };
-        let place = watch.load(&store).await?;
+        let (kept, lifetime) = (verifier.revocations().clone(), config.token_lifetime_max);
+        let ended_logins_max = usize::try_from(config.ended_logins_max).unwrap_or(usize::MAX);
+        let watch = RevocationWatch { kept, lifetime, ended_logins_max, hub, metrics };
+        let place = watch.load(&store, clock).await?;
         let following = watch.clone().follow(store, notifier, clock.clone(), place);
         running.tasks.spawn(running.stop_lanes.clone().run_until_cancelled_owned(following));
         Ok(watch)

@@ -2,12 +2,9 @@
 //! is now; the tasks that read the file and ask the server put new keys in.
 //!
 //! A token whose key is not known may be signed with one that is new. Then it asks for a fetch, and waits for its end. Fetches never begin
-//! within [`ServerLimits::pause`] of one another, however many tokens ask. What no fetch can answer now is refused in a way that lets
-//! the client keep its token.
+//! within [`ServerLimits::pause`] of one another, however many tokens ask. Between two, a key that the last one has not brought is nowhere. Where
+//! that one has failed nobody can say, and the token is refused in a way that lets the client keep it.
 
-use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -19,8 +16,6 @@ use super::key_set::KeySet;
 
 /// Time that a token waits for a fetch.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// Unknown ids that are remembered between two fetches.
-const IDS_MAX: usize = 1_024;
 /// A client that is to come back when keys may be there again comes no sooner.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 
@@ -67,7 +62,6 @@ struct Shared {
     parts: Mutex<Parts>,
     /// Rung when a fetch is asked for.
     asked: Notify,
-    hasher: RandomState,
 }
 
 /// The keys by their places.
@@ -89,10 +83,6 @@ struct Server {
     is_wanted: bool,
     is_fetching: bool,
     begun_at: Option<Instant>,
-    /// Ids of unknown keys that were sought since the last fetch began.
-    sought: HashSet<u64>,
-    /// Those that the last successful fetch was to bring, and has not.
-    absent: HashSet<u64>,
     /// Counts the fetches that have ended.
     ended: watch::Sender<u64>,
 }
@@ -130,14 +120,13 @@ impl KeyRing {
         })
     }
 
-    /// Looks for the key of a token: `id` is its `kid`, and no key that is known has verified it. Waits for a fetch, at most 5 s, where one may
-    /// begin now or is under way.
-    pub async fn seek(&self, id: Option<&str>) -> Sought {
-        let id = self.shared.hasher.hash_one(id);
+    /// Looks for the key of a token that no key that is known has verified. Waits for a fetch, at most 5 s, where one may begin now or is
+    /// under way.
+    pub async fn seek(&self) -> Sought {
         let mut ended = {
             let mut parts = self.parts();
             let Some(server) = &mut parts.server else { return Sought::Nowhere };
-            if let Some(outcome) = server.want(id, Instant::now()) {
+            if let Some(outcome) = server.want(Instant::now()) {
                 return outcome;
             }
             self.shared.asked.notify_one();
@@ -181,7 +170,6 @@ impl KeyRing {
         self.change(|parts| {
             let Some(server) = &mut parts.server else { return };
             (server.keys, server.good_at, server.last_failed) = (keys, Some(Instant::now()), false);
-            server.absent = std::mem::take(&mut server.sought);
             server.end();
         });
     }
@@ -208,7 +196,6 @@ impl KeyRing {
             self.change(|parts| {
                 let Some(server) = &mut parts.server else { return };
                 (server.keys, server.good_at) = (Vec::new(), None);
-                server.absent.clear();
             });
         }
         is_over
@@ -239,24 +226,18 @@ impl Server {
             is_wanted: false,
             is_fetching: false,
             begun_at: None,
-            sought: HashSet::new(),
-            absent: HashSet::new(),
             ended: watch::Sender::new(0),
         }
     }
 
-    /// A token wants the key of this id. None: a fetch is under way, or begins now.
-    fn want(&mut self, id: u64, now: Instant) -> Option<Sought> {
-        if self.sought.len() < IDS_MAX {
-            self.sought.insert(id);
-        }
+    /// A token wants a key. None: a fetch is under way, or begins now.
+    fn want(&mut self, now: Instant) -> Option<Sought> {
         if self.is_fetching || self.allowed_at().is_none_or(|at| at <= now) {
             self.is_wanted = !self.is_fetching;
             return None;
         }
-        // A fetch that began after somebody had sought the same key has not brought it.
-        let is_absent = self.absent.contains(&id) && !self.last_failed;
-        Some(if is_absent { Sought::Nowhere } else { Sought::NotYet(self.retry_after(now)) })
+        let has_answered = self.good_at.is_some() && !self.last_failed;
+        Some(if has_answered { Sought::Nowhere } else { Sought::NotYet(self.retry_after(now)) })
     }
 
     /// The instant from which on a fetch may begin; none: at any time.

@@ -1,20 +1,23 @@
 //! The revocations that count, as a node keeps them in memory: verifying a token asks no database. They are put in when the node starts, when it
-//! hears of one, and every few seconds should it have heard nothing; and they go when the tokens have expired.
+//! hears of one, and every few seconds should it have heard nothing; and they go when the tokens have expired. Logins that clients have ended are
+//! counted apart from what operators revoke, so that neither takes the other's room.
 //!
 //! It does not know where they are kept, and closes nothing: whoever holds a token asks again when something has been put in. A process that
 //! was stopped for a while, or whose reads do not succeed, knows less than it should: it says so, and whoever asks may wait.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::domain::{DeviceId, ExternalId, HeldToken, Revocation, Revoked};
 
-/// Revocations that count at once, at most. An operator that wants more gives them times at which they end.
+/// Revocations of operators that count at once, at most. An operator that wants more gives them times at which they end.
 pub const REVOCATIONS_MAX: usize = 100_000;
 
 /// The age of the last read of a node beyond which it may not know of a revocation. Nodes read every 5 s, and an erasure looks again after 10 s.
@@ -58,6 +61,8 @@ impl Default for LastRead {
 struct Kept {
     users: HashMap<ExternalId, OfUser>,
     tokens: HashMap<String, OffsetDateTime>,
+    /// Clients make these, so each takes little: some 50 bytes.
+    logins: HashMap<Uuid, OffsetDateTime>,
     devices: usize,
 }
 
@@ -85,6 +90,13 @@ impl Times {
         let other = other.unwrap_or(self);
         Self { at: self.at.max(other.at), expires_at: self.expires_at.max(other.expires_at) }
     }
+}
+
+/// Puts one in, or prolongs it. Returns whether it is new.
+fn prolong<K: Eq + Hash>(kept: &mut HashMap<K, OffsetDateTime>, id: K, expires_at: OffsetDateTime) -> bool {
+    let before = kept.len();
+    kept.entry(id).and_modify(|end| *end = expires_at.max(*end)).or_insert(expires_at);
+    kept.len() > before
 }
 
 impl Revocations {
@@ -127,11 +139,8 @@ impl Revocations {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         let times = Times::of(revocation);
         match &revocation.revoked {
-            Revoked::Token(id) => {
-                let before = kept.tokens.get(id).copied();
-                kept.tokens.insert(id.clone(), before.map_or(times.expires_at, |end| end.max(times.expires_at)));
-                before.is_none()
-            }
+            Revoked::Token(id) => prolong(&mut kept.tokens, id.clone(), times.expires_at),
+            Revoked::Login(id) => prolong(&mut kept.logins, *id, times.expires_at),
             Revoked::User(user) => {
                 let of_user = kept.users.entry(user.clone()).or_default();
                 let before = of_user.whole.replace(times.and(of_user.whole));
@@ -150,7 +159,8 @@ impl Revocations {
     /// Returns whether this token is worth nothing: in the hands of this device, if there is one.
     pub fn concern(&self, token: &HeldToken, device: Option<&DeviceId>) -> bool {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        if token.id.iter().chain(&token.login_id).any(|id| kept.tokens.contains_key(id)) {
+        let has_ended = |login: &String| Uuid::try_parse(login).is_ok_and(|login| kept.logins.contains_key(&login));
+        if token.id.iter().chain(&token.login_id).any(|id| kept.tokens.contains_key(id)) || token.login_id.as_ref().is_some_and(has_ended) {
             return true;
         }
         let Some(of_user) = kept.users.get(&token.external) else { return false };
@@ -162,6 +172,7 @@ impl Revocations {
     pub fn forget_expired(&self, now: OffsetDateTime) {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         kept.tokens.retain(|_, expires_at| *expires_at > now);
+        kept.logins.retain(|_, expires_at| *expires_at > now);
         kept.users.retain(|_, of_user| {
             of_user.whole = of_user.whole.filter(|times| times.expires_at > now);
             of_user.devices.retain(|_, times| times.expires_at > now);
@@ -170,15 +181,21 @@ impl Revocations {
         kept.devices = kept.users.values().map(|of_user| of_user.devices.len()).sum();
     }
 
-    /// The revocations that are kept. A user without a revocation of its own but with devices counts as one more.
-    pub fn len(&self) -> usize {
+    /// The time of the last revocation of all tokens of this user.
+    pub fn of_user(&self, user: &ExternalId) -> Option<OffsetDateTime> {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        kept.users.get(user)?.whole.map(|times| times.at)
+    }
+
+    /// The revocations of operators that are kept. A user without a revocation of its own but with devices counts as one more.
+    pub fn by_operators(&self) -> usize {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         kept.tokens.len() + kept.users.len() + kept.devices
     }
 
-    /// Returns whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// The logins that have ended and whose tokens may not have expired.
+    pub fn ended_logins(&self) -> usize {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner).logins.len()
     }
 }
 
@@ -204,8 +221,8 @@ mod tests {
     }
 
     fn token(name: &str, id: Option<&str>, issued: Option<i64>) -> HeldToken {
-        let issued_at = issued.map(|seconds| NOW + Duration::seconds(seconds));
-        HeldToken { external: user(name), id: id.map(str::to_owned), login_id: None, issued_at }
+        let issued_from = issued.map(|seconds| NOW + Duration::seconds(seconds));
+        HeldToken { external: user(name), id: id.map(str::to_owned), login_id: None, issued_from }
     }
 
     #[test]
@@ -251,6 +268,22 @@ mod tests {
         revocations.put(&revoked(Revoked::Token("login-1".to_owned()), NOW));
         let of = |login: &str| HeldToken { login_id: Some(login.to_owned()), ..token("anna", Some("id-1"), Some(3_600)) };
         assert!(revocations.concern(&of("login-1"), None) && !revocations.concern(&of("login-2"), None));
+        let (ended, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        revocations.put(&revoked(Revoked::Login(ended), NOW));
+        assert!(revocations.concern(&of(&ended.to_string()), None) && !revocations.concern(&of(&other.to_string()), None));
+    }
+
+    /// Broken by one count for both: clients would take the room of operators.
+    #[test]
+    fn logins_that_have_ended_are_counted_apart() {
+        let revocations = Revocations::default();
+        for number in 0..3 {
+            assert!(revocations.put(&revoked(Revoked::Login(Uuid::from_u128(number)), NOW)));
+        }
+        revocations.put(&revoked(Revoked::Token(Uuid::from_u128(0).to_string()), NOW));
+        assert_eq!((revocations.by_operators(), revocations.ended_logins()), (1, 3));
+        revocations.forget_expired(NOW + Duration::HOUR);
+        assert_eq!((revocations.by_operators(), revocations.ended_logins()), (0, 0));
     }
 
     #[test]
@@ -263,7 +296,7 @@ mod tests {
         assert_eq!([&of_device, &of_device].map(|revocation| revocations.put(revocation)), [true, false]);
         let of_token = revoked(Revoked::Token("id".to_owned()), NOW);
         assert_eq!([&of_token, &of_token].map(|revocation| revocations.put(revocation)), [true, false]);
-        assert_eq!(revocations.len(), 3);
+        assert_eq!(revocations.by_operators(), 3);
     }
 
     #[test]
@@ -277,10 +310,16 @@ mod tests {
         ] {
             revocations.put(&revoked(subject, at));
         }
+        // Prolonged: by whichever of two is the later end, whichever comes first.
+        let late = Revocation { expires_at: NOW + Duration::HOUR * 2, ..revoked(Revoked::Token("prolonged".to_owned()), NOW) };
+        for one in [&revoked(late.revoked.clone(), NOW), &late, &revoked(late.revoked.clone(), NOW)] {
+            revocations.put(one);
+        }
         revocations.forget_expired(NOW + Duration::HOUR);
+        assert!(revocations.concern(&token("anna", Some("prolonged"), Some(0)), None));
         assert!(revocations.concern(&token("anna", None, Some(0)), Some(&phone())), "that of the device is younger");
         assert!(!revocations.concern(&token("anna", Some("id"), Some(-1)), None));
         revocations.forget_expired(NOW + Duration::HOUR * 2);
-        assert!(revocations.is_empty());
+        assert_eq!((revocations.by_operators(), revocations.of_user(&user("anna"))), (0, None));
     }
 }

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{AlgorithmFamily, Validation};
 use secrecy::{ExposeSecret, SecretString};
-use time::OffsetDateTime;
 
 use super::claims::{Claims, TokenRules};
 use super::key::Key;
 use super::key_ring::{KeyRing, Sought};
 use super::revocations::Revocations;
 use super::{AuthError, Identity};
-use crate::domain::limits;
+use crate::domain::{Now, limits};
 
 /// Verifies tokens. Cheap to clone.
 #[derive(Clone)]
@@ -50,10 +49,11 @@ impl TokenVerifier {
     ///
     /// # Errors
     /// The token is not valid, or its key is not known yet ([`AuthError::UnknownKey`]).
-    pub fn verify(&self, token: &str, now: OffsetDateTime) -> Result<Identity, AuthError> {
+    pub fn verify(&self, token: &str, now: impl Into<Now>) -> Result<Identity, AuthError> {
         if token.len() > limits::TOKEN_BYTES_MAX {
             return Err(AuthError::TooLong);
         }
+        let now = now.into();
         let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Invalid)?;
         // RFC 7515 section 4.1.11: extensions that must be understood, and none is.
         if header.crit.is_some() {
@@ -70,7 +70,7 @@ impl TokenVerifier {
         }
         // A secret never comes from a server, and a key that is known has spoken.
         let may_be_new = self.keys.has_server() && algorithm.family() != AlgorithmFamily::Hmac && !id.is_some_and(|id| keys.names(id));
-        Err(if may_be_new { AuthError::UnknownKey(header.kid) } else { AuthError::Invalid })
+        Err(if may_be_new { AuthError::UnknownKey } else { AuthError::Invalid })
     }
 
     fn unless_revoked(&self, identity: Identity) -> Result<Identity, AuthError> {
@@ -81,11 +81,11 @@ impl TokenVerifier {
     ///
     /// # Errors
     /// The token is not valid, or nobody can say now if it is ([`AuthError::NoKeys`]).
-    pub async fn verify_or_wait(&self, token: &str, now: impl Fn() -> OffsetDateTime) -> Result<Identity, AuthError> {
+    pub async fn verify_or_wait(&self, token: &str, now: impl Fn() -> Now) -> Result<Identity, AuthError> {
         match self.verify(token, now()) {
-            Err(AuthError::UnknownKey(id)) => match self.keys.seek(id.as_deref()).await {
+            Err(AuthError::UnknownKey) => match self.keys.seek().await {
                 Sought::Fetched => self.verify(token, now()).map_err(|error| match error {
-                    AuthError::UnknownKey(_) => AuthError::Invalid,
+                    AuthError::UnknownKey => AuthError::Invalid,
                     error => error,
                 }),
                 Sought::Nowhere => Err(AuthError::Invalid),

@@ -38,7 +38,7 @@ pub struct TokenArgs {
     #[arg(allow_hyphen_values = true)]
     user: String,
     /// The token's scope beside being that user, words separated by spaces; `admin`: what operators do, `admin:read`: what they look at, `events:write`: to publish to every feed, to everyone and to users by name, `send`: to send and nothing else
-    #[arg(long, value_name = "SCOPE", allow_hyphen_values = true)]
+    #[arg(long, value_parser = scope, value_name = "SCOPE", allow_hyphen_values = true)]
     scope: Option<String>,
     /// Lifetime of the token
     #[arg(long, default_value = "24h", value_parser = duration, value_name = "TIME")]
@@ -73,6 +73,12 @@ pub fn print_token(args: &TokenArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// A scope that the service takes.
+fn scope(text: &str) -> Result<String, String> {
+    let read = Scope::read(&text.into()).map_err(|_| "a scope is words with spaces between them, and no other white space".to_owned());
+    read.map(|_| text.to_owned())
+}
+
 /// Reads `500ms`, `30s`, `5m`, `24h`, `7d`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -92,6 +98,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Broken by a token that is made and that the service does not take.
+    #[test]
+    fn a_scope_is_words_with_spaces_between_them() {
+        assert_eq!(scope("send events:write"), Ok("send events:write".to_owned()));
+        for bad in ["send\tadmin", "admin\n"] {
+            assert!(scope(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn times_are_read_with_their_unit() {

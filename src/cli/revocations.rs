@@ -16,9 +16,10 @@ use restante_client::{NewRevocation, Revocation, RevocationPage, RevocationQuery
 pub const ABOUT: &str = "\
 Revoke tokens before they expire, or list what is revoked.
 
-add concerns the tokens of a user, those of one device of a user, or the one token of an id (its `jti`). Every node closes the connections \
-that live on such a token, and takes it no more. Tokens of a user that are issued later are good: the user may log in again. A \
-revocation is kept until --expires-at, or as long as a token may be good (TOKEN_LIFETIME_MAX). It is noted in the audit.
+add concerns the tokens of a user, those of one device of a user, or those of an id: the one token with this `jti`, or those of the login \
+with this `sid`. Every node closes the connections that live on such a token, and takes it no more. The logins of a user that is revoked have \
+ended, and so has a login that is revoked by its `sid`: its refresh token is worth nothing. A device has no login of its own, so none ends \
+with it. Tokens of a user that are issued later are good: the user may log in again, with its password too. A revocation is kept until --expires-at, or as long as a token may be good (TOKEN_LIFETIME_MAX). It is noted in the audit.
 
 With --url it asks a running service, with a token of the scope `admin` (--token, or one made with JWT_SECRET or the secret in \
 the data directory). Without it works on the database: that of DATABASE_URL, or the service's own.
@@ -61,7 +62,7 @@ struct Add {
     /// Of the user, only those that this device holds
     #[arg(long, requires = "user", conflicts_with = "token_id", value_name = "DEVICE", allow_hyphen_values = true)]
     device: Option<String>,
-    /// The one with this id (jti)
+    /// The one with this id (jti), or those of the login with this id (sid)
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     token_id: Option<String>,
     /// The reason, for operators
@@ -170,6 +171,7 @@ fn request(wanted: Wanted) -> NewRevocation {
         Revoked::User(user) => (Some(user.to_string()), None, None),
         Revoked::Device(user, device) => (Some(user.to_string()), Some(device.to_string()), None),
         Revoked::Token(id) => (None, None, Some(id)),
+        Revoked::Login(id) => (None, None, Some(id.to_string())),
     };
     NewRevocation { user_id, device_id, token_id, reason, expires_at: expires_at.map(|at| Timestamp(at).to_string()) }
 }
@@ -187,7 +189,7 @@ impl Backend {
         };
         let Wanted { revoked, reason, expires_at } = wanted;
         let lifetime = checked(settings_of_environment())?.token_lifetime_max;
-        shown(store.revoke(store::NewRevocation { revoked, reason, expires_at, lifetime, by: None }).await?)
+        shown(store.revoke(store::NewRevocation { revoked, reason, expires_at, lifetime, operator: None }).await?)
     }
 
     /// A page of revocations.

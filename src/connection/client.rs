@@ -24,10 +24,7 @@ impl Shared {
     /// not valid; this one was not looked at.
     pub async fn verify(&self, token: &SecretString) -> Result<Identity, Fault> {
         self.context.service.know_revocations().await?;
-        let Some(address) = self.client else { return commands::verify(&self.context, token).await };
-        let limits = self.context.service.limits();
-        limits.check_tokens_of(address).map_err(for_a_connection)?;
-        commands::verify(&self.context, token).await.inspect_err(|fault| limits.token_judged(address, fault.code))
+        commands::verify(&self.context, self.client, token).await.map_err(for_a_connection)?
     }
 
     /// Counts a client that comes.

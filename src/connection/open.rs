@@ -66,7 +66,7 @@ pub fn start<D: Dialect>(shared: Shared, socket: impl Frames, dialect: D, identi
 }
 
 async fn open(permit: Admission, shared: &Shared, identity: &Identity, options: ConnectOptions) -> Result<Opened, Fault> {
-    driver::open(&permit, &shared.context, identity, options).await
+    driver::open(&permit, &shared.context, shared.client, identity, options).await
 }
 
 /// Everything up to the loop, and the loop itself as a future.

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use super::Refusal;
 use crate::domain::{AddressBlock, ExternalId, LimitKind, LimitSubject, Spent, UserId, limits};
 use crate::notifier::Notifier;
-use crate::protocol::Code;
+use crate::protocol::{Code, Fault};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use accounts::AccountMeters;
@@ -222,11 +222,24 @@ impl Limits {
         taken.map_err(Refusal::RateLimited)
     }
 
-    /// Checks that tokens of this address are looked at now.
+    /// Judges a token that comes from this address, and counts it where it is worth nothing: every door asks here. None: the address is not known,
+    /// and nothing is counted.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`]: too many have come from there that were not valid. It carries the time to wait.
-    pub fn check_tokens_of(&self, address: AddressBlock) -> Result<(), Refusal> {
+    /// [`Refusal::RateLimited`]: too many have come from there that were worth nothing, and this one is not looked at. It carries the time to
+    /// wait.
+    pub async fn judge_token<T>(
+        &self,
+        address: Option<AddressBlock>,
+        judging: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<Result<T, Fault>, Refusal> {
+        let Some(address) = address else { return Ok(judging.await) };
+        self.check_tokens_of(address)?;
+        Ok(judging.await.inspect_err(|fault| self.token_judged(address, fault.code)))
+    }
+
+    /// Checks that tokens of this address are looked at now.
+    fn check_tokens_of(&self, address: AddressBlock) -> Result<(), Refusal> {
         let Some(failed) = &self.0.meters.failed_tokens else { return Ok(()) };
         let owed = failed.debt(&address, self.conditions(1));
         if owed.is_zero() {
@@ -236,9 +249,10 @@ impl Limits {
         Err(Refusal::RateLimited(owed))
     }
 
-    /// Counts a token of this address that was refused with this code, where it is not valid.
-    pub fn token_judged(&self, address: AddressBlock, code: Code) {
-        let is_of_token = matches!(code, Code::NotAuthenticated | Code::TokenExpired | Code::TokenRevoked);
+    /// Counts a token of this address that was refused with this code, where the code is about the token: also where nobody can say if it is
+    /// good, or anybody could have as many keys sought as it makes up.
+    fn token_judged(&self, address: AddressBlock, code: Code) {
+        let is_of_token = matches!(code, Code::NotAuthenticated | Code::TokenExpired | Code::TokenRevoked | Code::KeysUnavailable);
         if let Some(failed) = self.0.meters.failed_tokens.as_ref().filter(|_| is_of_token) {
             failed.charge(&address, 1, self.conditions(1));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::invitations::Invitations;
 use super::mutes::Mutes;
-use crate::domain::{DeviceId, PerClass, Profile, SessionId, UserId};
+use crate::domain::{AddressBlock, DeviceId, PerClass, Profile, SessionId, UserId};
 use crate::hub::{AckWay, Mailbox, SharedToken};
 use crate::service::Role;
 
@@ -17,6 +17,8 @@ pub struct Client {
     pub profile: Arc<Profile>,
     /// The role that its newest token gives.
     pub role: Role,
+    /// The address that it comes from, if that is known.
+    pub address: Option<AddressBlock>,
     /// The options that the client sent when it connected.
     pub options: ConnectOptions,
     /// The number of this connection of its device; none without a device.

@@ -15,7 +15,7 @@ use super::receipts::{self, Receipts};
 use super::{Context, Driver};
 use crate::auth::Identity;
 use crate::delivery::Refusal;
-use crate::domain::{Class, InboxSeq, Page, PerClass, SessionId, UserId, limits};
+use crate::domain::{AddressBlock, Class, InboxSeq, Page, PerClass, SessionId, UserId, limits};
 use crate::hub::{AckWay, Departure, NotRegistered, Reader, Registered, SharedToken, mailbox};
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::service::{Admission, Role};
@@ -42,12 +42,18 @@ impl Opened {
     }
 }
 
-/// Opens a session for this user.
+/// Opens a session for this user, who comes from this address.
 ///
 /// # Errors
 /// `token_revoked`, `unavailable`, `busy` or `too_many_sessions` with a time to come back, or `displaced` where the device has a newer
 /// connection.
-pub async fn open(permit: &Admission, context: &Context, identity: &Identity, options: ConnectOptions) -> Result<Opened, Fault> {
+pub async fn open(
+    permit: &Admission,
+    context: &Context,
+    address: Option<AddressBlock>,
+    identity: &Identity,
+    options: ConnectOptions,
+) -> Result<Opened, Fault> {
     // Before it displaces another connection of its device, which may have a token that is good.
     if context.verifier.revocations().concern(&identity.held(), options.device.as_ref()) {
         return Err(Fault::plain(Code::TokenRevoked));
@@ -69,6 +75,7 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
         session,
         profile,
         role,
+        address,
         options,
         session_no,
         token: SharedToken::new(identity.held()),

@@ -121,7 +121,7 @@ bodies! {
         user_id: Option<ExternalId>,
         /// One device of the user.
         device_id: Option<DeviceId>,
-        /// The `jti` of one token.
+        /// The `jti` of one token, or the `sid` of those of a login.
         #[schemars(length(min = 1, max = limits::TOKEN_ID_CHARS_MAX))]
         token_id: Option<String>,
         /// The reason, for operators.

@@ -74,26 +74,28 @@ pub(super) async fn admitted(parts: &Parts, shared: &Shared) -> Result<(Identity
     let identity = identity(parts, shared).await?;
     let role = Role::of(&identity.scope);
     may(role, acts::of(parts)?, Relation::Unknown)?;
-    check_device(parts, shared, &identity)?;
     Ok((identity, role))
 }
 
 /// The bearer of the request's token. No token is looked at from an address that has sent too many bad ones.
 async fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
     let token = auth::bearer(&parts.headers)?.ok_or(AuthError::Missing)?;
-    let (address, limits) = (client_address(parts, shared).into(), shared.context.service.limits());
-    limits.check_tokens_of(address)?;
     shared.context.service.know_revocations().await?;
-    let judged = shared.context.verifier.verify_or_wait(token.expose_secret(), || shared.context.clock.now()).await;
-    Ok(judged.map_err(Fault::from).inspect_err(|fault| limits.token_judged(address, fault.code))?)
+    let judging = async {
+        let identity = shared.context.verifier.verify_or_wait(token.expose_secret(), || shared.context.clock.both()).await?;
+        check_device(parts, shared, &identity)?;
+        Ok(identity)
+    };
+    Ok(shared.context.service.limits().judge_token(Some(client_address(parts, shared).into()), judging).await??)
 }
 
 /// A request that names a device in its query is that device's: its tokens may be revoked for it alone.
-fn check_device(parts: &Parts, shared: &Shared, identity: &Identity) -> Result<(), ApiError> {
+fn check_device(parts: &Parts, shared: &Shared, identity: &Identity) -> Result<(), AuthError> {
+    // Read as the handler reads it: a name may be written with percent signs.
     let named = parts.uri.query().and_then(|_| Query::<Named>::try_from_uri(&parts.uri).ok());
     let device = named.and_then(|Query(Named { device })| DeviceId::try_from(device?).ok());
     if device.is_some() && shared.context.verifier.revocations().concern(&identity.held(), device.as_ref()) {
-        return Err(AuthError::Revoked.into());
+        return Err(AuthError::Revoked);
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ fn device(name: &str) -> DeviceId {
 
 fn held() -> SharedToken {
     let external = ExternalId::try_from("anna".to_owned()).unwrap();
-    SharedToken::new(HeldToken { external, id: None, login_id: None, issued_at: None })
+    SharedToken::new(HeldToken { external, id: None, login_id: None, issued_from: None })
 }
 
 /// A node where Anna is connected, with the fifth connection of her phone, and watches Ben.

@@ -14,7 +14,7 @@ pub struct RevocationData {
     user_id: Option<ExternalId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     device_id: Option<DeviceId>,
-    /// The `jti` of the token.
+    /// The `jti` of the token, or the `sid` of those of a login.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,6 +33,7 @@ impl From<Revocation> for RevocationData {
             Revoked::User(user) => (Some(user), None, None),
             Revoked::Device(user, device) => (Some(user), Some(device), None),
             Revoked::Token(id) => (None, None, Some(id)),
+            Revoked::Login(id) => (None, None, Some(id.to_string())),
         };
         Self {
             user_id,

@@ -42,6 +42,8 @@ pub struct AccountSettings {
     pub issuer: Option<String>,
     /// Their audience.
     pub audience: Option<String>,
+    /// The time after a revocation in which tokens that were issued count as older than it.
+    pub leeway: time::Duration,
 }
 
 /// The accounts of a node: hashing and settings.
@@ -179,6 +181,7 @@ impl Service {
         let accounts = self.accounts()?;
         let earliest = Instant::now() + REFUSED_LOGIN_TIME;
         self.delivery.limits().check_account_request(address.into())?;
+        self.check_room_for_ended_logins()?;
         self.delivery.limits().check_guess(&name, address.into())?;
         let tried = self.try_log_in(accounts, address, &name, password).await;
         match &tried {
@@ -201,11 +204,13 @@ impl Service {
             let (id, token) = (random_id(), RefreshToken::first());
             let (family, secret_hash) = (token.family(), token.hash());
             let new = NewLogin { name, verified: &verified, new_hash: new_hash.as_deref(), id, family, secret_hash: &secret_hash };
+            let issued_at = self.issue_time(accounts, Some(name));
             let asked = self.store.log_in(new, accounts.settings.times);
             if let Some(BegunLogin { display_name, ends_at, ended }) = self.of_account(client, "logging in", asked).await? {
                 self.logins_ended(accounts, &ended);
                 debug!(user.id = %name, ended = ended.len(), "a login has begun");
-                return Ok(self.tokens(accounts, (name, display_name.as_deref()), id, &token, ends_at));
+                let of_login = NewTokens { user: name, name: display_name.as_deref(), login: id, issued_at };
+                return Ok(of_login.sign(accounts, self.clock.now(), &token, ends_at));
             }
         }
         Err(AccountRefusal::BadCredentials)
@@ -236,10 +241,12 @@ impl Service {
         self.delivery.limits().check_login_renewal(address.into())?;
         let next = token.next();
         let (presented, to_come) = (token.hash(), next.hash());
+        let issued_at = self.issue_time(accounts, None);
         let asked = self.store.refresh_login(token.family(), &presented, &to_come, accounts.settings.times);
         match self.of_account(address, "going on with a login", asked).await? {
             Refreshed::Renewed(login) => {
-                Ok(self.tokens(accounts, (&login.name, login.display_name.as_deref()), login.id, &next, login.ends_at))
+                let of_login = NewTokens { user: &login.name, name: login.display_name.as_deref(), login: login.id, issued_at };
+                Ok(of_login.sign(accounts, self.clock.now(), &next, login.ends_at))
             }
             Refreshed::Unknown => Err(AccountRefusal::LoginEnded),
             Refreshed::Reused { name, id } => {
@@ -302,7 +309,7 @@ impl Service {
         let at = self.clock.now();
         let revocation = |id: &Uuid| Revocation {
             number: 0,
-            revoked: Revoked::Token(id.to_string()),
+            revoked: Revoked::Login(*id),
             at,
             expires_at: at.saturating_add(accounts.settings.times.revoked_for().try_into().unwrap_or(time::Duration::MAX)),
             reason: None,
@@ -314,22 +321,15 @@ impl Service {
         }
     }
 
-    fn tokens(
-        &self,
-        accounts: &Accounts,
-        (user, name): (&ExternalId, Option<&str>),
-        login: Uuid,
-        refresh_token: &RefreshToken,
-        refresh_expires_at: OffsetDateTime,
-    ) -> LoginTokens {
-        let AccountSettings { times, signer, issuer, audience, .. } = &accounts.settings;
-        let now = self.clock.now();
-        let expires_at = now.saturating_add(times.access.try_into().unwrap_or(time::Duration::MAX)).min(refresh_expires_at);
-        // `exp` has whole seconds, and the client is told the same.
-        let expires_at = expires_at.truncate_to_second();
-        let token = LoginToken { user, name, login, issuer: issuer.as_deref(), audience: audience.as_deref(), expires_at };
-        let access_token = signer.sign_login(token, now).into();
-        LoginTokens { user: user.clone(), access_token, expires_at, refresh_token: refresh_token.text(), refresh_expires_at }
+    /// The time at which a token of a login is issued, by the clock of the database. Taken before the database is asked: a revocation that comes
+    /// meanwhile ends the login, and is later than its token. One that is known by now is older than a login that begins, though its leeway may
+    /// not be over: the token says so by being issued behind it.
+    fn issue_time(&self, accounts: &Accounts, beginner: Option<&ExternalId>) -> OffsetDateTime {
+        let now = self.clock.of_database().truncate_to_second();
+        let revoked_at = beginner.and_then(|user| self.revocations.kept.of_user(user));
+        let behind =
+            revoked_at.map(|at| at.saturating_add(accounts.settings.leeway + time::Duration::MILLISECOND).truncate_to_millisecond());
+        behind.map_or(now, |behind| behind.max(now))
     }
 
     /// Asks the database for a client, or for a user who is known. It is counted against no budget: limits of its own have.
@@ -340,5 +340,32 @@ impl Service {
         asked: impl Future<Output = store::Result<T>>,
     ) -> Result<T, AccountRefusal> {
         Ok(self.try_asking(client, asked).await?.map_err(|cause| Refusal::of(&cause, what))?)
+    }
+}
+
+/// The tokens of a login that are to be made.
+struct NewTokens<'a> {
+    user: &'a ExternalId,
+    name: Option<&'a str>,
+    login: Uuid,
+    issued_at: OffsetDateTime,
+}
+
+impl NewTokens<'_> {
+    fn sign(
+        self,
+        accounts: &Accounts,
+        now: OffsetDateTime,
+        refresh_token: &RefreshToken,
+        refresh_expires_at: OffsetDateTime,
+    ) -> LoginTokens {
+        let AccountSettings { times, signer, issuer, audience, .. } = &accounts.settings;
+        let Self { user, name, login, issued_at } = self;
+        let expires_at = now.saturating_add(times.access.try_into().unwrap_or(time::Duration::MAX)).min(refresh_expires_at);
+        // `exp` has whole seconds, and the client is told the same.
+        let expires_at = expires_at.truncate_to_second();
+        let token = LoginToken { user, name, login, issuer: issuer.as_deref(), audience: audience.as_deref(), issued_at, expires_at };
+        let access_token = signer.sign_login(token).into();
+        LoginTokens { user: user.clone(), access_token, expires_at, refresh_token: refresh_token.text(), refresh_expires_at }
     }
 }

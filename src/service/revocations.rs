@@ -1,6 +1,6 @@
 //! Revocations, for operators; and the task that keeps those that count in memory and closes connections that live on a revoked token.
 //!
-//! A node hears of a revocation when it is committed, from the database. Should it not, it finds it by its own read, every few seconds.
+//! Revoking a user, or a login, ends logins of accounts, in the same transaction. A node hears of a revocation when it is committed, from the database. Should it not, it finds it by its own read, every few seconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tracing::{debug, info};
 
+use super::sessions::CLOCK_ANSWER_MAX;
 use super::{Refusal, Service};
 use crate::auth::{REVOCATIONS_MAX, Revocations};
 use crate::domain::{Clock, ExternalId, Revocation, Revoked};
@@ -21,6 +22,8 @@ use crate::telemetry::Metrics;
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two reads that are asked for: anybody who may connect to the database may ask.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A client that finds too many logins that have ended comes back after this time.
+const ENDED_LOGINS_PAUSE: Duration = Duration::from_secs(30);
 /// Rows of one read.
 const ROWS_AT_ONCE: u16 = 1_000;
 /// A request waits so long for a read, where the last one is too old.
@@ -49,7 +52,7 @@ pub struct RevocationList {
 }
 
 impl Service {
-    /// Revokes tokens. Connections of this node that live on them are closing when it returns; other nodes are told with the commit.
+    /// Revokes tokens, and ends the logins that go with them. Connections of this node that live on them are closing when it returns; other nodes are told with the commit.
     ///
     /// # Errors
     /// [`Refusal::RevocationsTooMany`], [`Refusal::TooLate`]: `expires_at` has passed; [`Refusal::Invalid`], [`Refusal::Busy`],
@@ -61,7 +64,7 @@ impl Service {
         }
         let RevokeRequest { revoked, reason, expires_at } = request;
         let lifetime = self.revocations.lifetime;
-        let new = NewRevocation { revoked, reason, expires_at, lifetime, by: Some(admin.to_string()) };
+        let new = NewRevocation { revoked, reason, expires_at, lifetime, operator: Some(self.operator(admin)) };
         let done = self.ask(admin, "revoking tokens", self.store.revoke(new)).await?;
         self.take_revocation(&done);
         info!(admin.id = %admin, action = "revoke", kind = kind(&done.revoked), "revocations");
@@ -85,12 +88,21 @@ impl Service {
         self.revocations.kept.are_known() || self.health().is_away()
     }
 
-    /// A node keeps all revocations that count in memory, so there is a bound.
+    /// A node keeps all revocations that count in memory, so there is a bound. Logins that clients have ended have another one.
     ///
     /// # Errors
-    /// [`Refusal::RevocationsTooMany`]: as many count as a node keeps.
+    /// [`Refusal::RevocationsTooMany`]: operators have made as many as a node keeps.
     pub(super) fn check_room_for_revocations(&self) -> Result<(), Refusal> {
-        if self.revocations.kept.len() >= REVOCATIONS_MAX { Err(Refusal::RevocationsTooMany) } else { Ok(()) }
+        if self.revocations.kept.by_operators() >= REVOCATIONS_MAX { Err(Refusal::RevocationsTooMany) } else { Ok(()) }
+    }
+
+    /// The same for logins that have ended: an end is never refused, so no login begins while too many count.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`]: as many count as a node keeps, for the life of an access token at most.
+    pub(super) fn check_room_for_ended_logins(&self) -> Result<(), Refusal> {
+        let is_full = self.revocations.kept.ended_logins() >= self.revocations.ended_logins_max;
+        if is_full { Err(Refusal::Busy(ENDED_LOGINS_PAUSE)) } else { Ok(()) }
     }
 
     /// A revocation that was just made counts here before the next read.
@@ -117,6 +129,7 @@ const fn kind(revoked: &Revoked) -> &'static str {
         Revoked::User(_) => "user",
         Revoked::Device(..) => "device",
         Revoked::Token(_) => "token",
+        Revoked::Login(_) => "login",
     }
 }
 
@@ -127,6 +140,8 @@ pub struct RevocationWatch {
     pub kept: Revocations,
     /// The time for which a revocation is kept that names no end.
     pub lifetime: Duration,
+    /// Logins that have ended and count at once; beyond that none begins.
+    pub ended_logins_max: usize,
     /// The sessions of this node.
     pub hub: Arc<Hub>,
     /// The metrics of this node.
@@ -144,14 +159,25 @@ impl RevocationWatch {
             let closed = self.hub.close_tokens(Code::TokenRevoked, |token, device| self.kept.concern(token, device));
             debug!(closed, "tokens were revoked");
         }
-        self.metrics.revocations.set(i64::try_from(self.kept.len()).unwrap_or(i64::MAX));
+        self.count();
     }
 
-    /// Reads all that count, before the first token is verified.
+    fn count(&self) {
+        for (by, count) in [("operators", self.kept.by_operators()), ("logins", self.kept.ended_logins())] {
+            self.metrics.revocations.of(by).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Reads all that count, and the time by which they are compared with tokens, before the first token is verified.
     ///
     /// # Errors
     /// Those of [`Store::revocations_since`].
-    pub async fn load(&self, store: &Store) -> store::Result<RevocationPlace> {
+    pub async fn load(&self, store: &Store, clock: &Clock) -> store::Result<RevocationPlace> {
+        let asked = Instant::now();
+        let of_database = store.clock().await?;
+        if asked.elapsed() < CLOCK_ANSWER_MAX {
+            clock.learn(of_database);
+        }
         self.read_on(store, RevocationPlace::FIRST).await
     }
 
@@ -173,6 +199,7 @@ impl RevocationWatch {
                 Err(cause) => debug!(?cause, "revocations could not be read; once more"),
             }
             self.kept.forget_expired(clock.now());
+            self.count();
             tokio::time::sleep(PAUSE).await;
         }
     }

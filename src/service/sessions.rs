@@ -8,7 +8,7 @@ use crate::domain::{DeviceId, ExternalId, NodeId, Profile};
 use crate::store::{self, MarksCursor, Opening, OpeningRequest, Overview};
 
 /// The time of the database's clock is believed if its answer took no longer than this.
-const CLOCK_ANSWER_MAX: Duration = Duration::from_millis(500);
+pub(super) const CLOCK_ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// The points that it costs to open a session.
 const OPENING_POINTS: u32 = 3;

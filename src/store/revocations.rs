@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Result, Store};
-use crate::domain::{DeviceId, ExternalId, Revocation, Revoked};
+use uuid::Uuid;
+
+use super::{Result, Store, audit};
+use crate::domain::{DeviceId, ExternalId, Operator, Revocation, Revoked};
 
 /// A revocation that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub struct NewRevocation {
     /// The time for which it is kept without `expires_at`.
     pub lifetime: Duration,
     /// The operator; none: the role of the connection.
-    pub by: Option<String>,
+    pub operator: Option<Operator>,
 }
 
 /// A place in the list of revocations, which is in the order of their times.
@@ -64,6 +66,7 @@ struct RevocationRow {
     user_name: Option<String>,
     device_id: Option<String>,
     token_id: Option<String>,
+    of_login: bool,
     revoked_at: OffsetDateTime,
     expires_at: OffsetDateTime,
     reason: Option<String>,
@@ -74,6 +77,7 @@ impl RevocationRow {
     /// None: somebody has written by hand what is no name.
     fn read(self) -> Option<Revocation> {
         let revoked = match (self.user_name, self.device_id, self.token_id) {
+            (None, None, Some(id)) if self.of_login => Revoked::Login(Uuid::try_parse(&id).ok()?),
             (None, None, Some(id)) => Revoked::Token(id),
             (Some(user), None, None) => Revoked::User(ExternalId::try_from(user).ok()?),
             (Some(user), Some(device), None) => Revoked::Device(ExternalId::try_from(user).ok()?, DeviceId::try_from(device).ok()?),
@@ -85,17 +89,20 @@ impl RevocationRow {
 }
 
 impl Store {
-    /// Revokes tokens, and tells every node with the commit. Repeated, it is later and lasts longer.
+    /// Revokes tokens, ends the logins that go with them, and tells every node with the commit. Repeated, it is later and lasts longer.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
     /// [`Held`](super::Error::Held): another session holds a lock. [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value.
     pub async fn revoke(&self, new: NewRevocation) -> Result<Revocation> {
-        let NewRevocation { revoked, reason, expires_at, lifetime, by } = new;
+        let NewRevocation { revoked, reason, expires_at, lifetime, operator } = new;
+        let (by, node) = audit::columns(operator.as_ref());
+        let login = if let Revoked::Login(id) = &revoked { Some(id.to_string()) } else { None };
         let (user, device, token) = match &revoked {
             Revoked::User(user) => (Some(user.as_str()), None, None),
             Revoked::Device(user, device) => (Some(user.as_str()), Some(device.as_str()), None),
             Revoked::Token(id) => (None, None, Some(id.as_str())),
+            Revoked::Login(_) => (None, None, login.as_deref()),
         };
         let asked = sqlx::query_file!(
             "src/store/sql/revoke.sql",
@@ -105,7 +112,8 @@ impl Store {
             reason.as_deref(),
             expires_at,
             lifetime.as_secs_f64(),
-            by.as_deref()
+            by,
+            node
         );
         let row = asked.fetch_one(self.database()).await?;
         Ok(Revocation { number: row.number, revoked, at: row.revoked_at, expires_at: row.expires_at, reason, by: row.revoked_by })

@@ -3,6 +3,7 @@
 mod guessing;
 mod logins;
 mod passwords;
+mod revoked;
 
 use restante::config::Config;
 use serde_json::{Value, json};

@@ -58,7 +58,34 @@ async fn each_revocation_is_noted_with_what_it_revokes_and_not_why() {
     assert_eq!(of(0), (&action, &json!({"userId": "ben", "deviceId": "phone"}), &outcome, &admin));
     assert_eq!(of(1), (&action, &json!({"tokenId": "token-7"}), &outcome, &json!(role(&pool).await)));
     assert!(admin != json!(role(&pool).await), "the operator is named: {admin}");
+    assert_eq!((&noted[0]["nodeId"], &noted[1]["nodeId"]), (&json!(node.app().context().notifier.node()), &Value::Null));
     assert!(!json!(noted).to_string().contains("nightingale"));
+    node.stop().await;
+}
+
+/// Broken by an act that does not pass on through which node it was asked for.
+#[tokio::test]
+async fn every_act_over_http_names_the_node_that_was_asked() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    node.connect("ben").await;
+    let dead_letter = json!({"items": [{"messageId": uuid::Uuid::now_v7(), "userId": "ben"}], "reason": "test"});
+    for (path, body) in [
+        ("dead-letters/requeue", json!({"items": dead_letter["items"]})),
+        ("dead-letters/discard", dead_letter.clone()),
+        ("limits", json!({"userId": "ben", "factor": 2})),
+        ("keys/rotate", json!({})),
+        ("revocations", json!({"tokenId": "token-7"})),
+        ("erasures", json!({"userId": "ben", "content": "keep"})),
+    ] {
+        let before = acts(&node).await.len();
+        let (_, answer) = node.admin().post(&format!("/v1/admin/{path}"), body).await;
+        let noted = acts(&node).await;
+        assert!(noted.len() > before, "{path}: {answer}");
+        for act in &noted[before..] {
+            assert_eq!(act["nodeId"], json!(node.app().context().notifier.node()), "{path}: {act}");
+        }
+    }
     node.stop().await;
 }
 

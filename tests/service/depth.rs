@@ -246,6 +246,11 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         "select restante_cap_events(9223372036854775807, 0, 10, 1000, 2000)".to_owned(),
         format!("select restante_put_preferences({user}, '{{like}}', '{{}}'), restante_set_preferences('{name}', '{{}}', '{{}}')"),
         format!("select restante_revoke('{name}', 'phone', null, 'stolen')"),
+        "insert into accounts (name, password_hash) values ('erna', '$argon2id$x'); \
+         insert into account_logins (id, name, family, secret_hash, renewed_at, begun_at, ends_at, expires_at) \
+           select md5('login' || n)::uuid, 'erna', gen_random_uuid(), sha256('x'), now(), now(), now(), now() from generate_series(1, 10) n; \
+         select restante_revoke(null, null, md5('login1')::uuid::text), restante_revoke('erna'), restante_end_logins('erna', null)"
+            .to_owned(),
         format!("select restante_set_limit('{name}', 5)"),
         "insert into accounts (name, password_hash) values ('erna', '$argon2id$x'); \
          insert into account_logins (id, name, family, secret_hash, renewed_at, begun_at, ends_at, expires_at) \

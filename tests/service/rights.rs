@@ -112,7 +112,7 @@ async fn connected(node: &Node, token: &str) -> Socket {
 
 /// The word of the service's table.
 fn of_table(scope: &str, act: Act, relation: Relation) -> String {
-    let role = Role::of(&restante::auth::Scope::new(scope.to_owned()));
+    let role = Role::of(&restante::auth::Scope::read(&scope.into()).unwrap());
     may(role, act, relation).map_or_else(|refusal| refusal.code().as_str().to_owned(), |()| DONE.to_owned())
 }
 

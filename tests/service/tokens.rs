@@ -1,6 +1,8 @@
 //! Tokens: the keys that they are verified with, from secrets, a file and a server, while those change or are away.
 
 mod by_command;
+mod claims;
+mod counted;
 mod revocations;
 mod scopes;
 mod servers;
@@ -25,7 +27,7 @@ pub async fn until_answered(node: &Node, token: &str, expected: u16) {
 }
 
 /// A time in an answer.
-fn instant(answer: &Value, name: &str) -> time::OffsetDateTime {
+pub fn instant(answer: &Value, name: &str) -> time::OffsetDateTime {
     time::OffsetDateTime::parse(answer[name].as_str().unwrap(), &time::format_description::well_known::Rfc3339).unwrap()
 }
 

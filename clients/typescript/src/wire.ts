@@ -1255,7 +1255,7 @@ export interface RevocationData {
   revokedAt: string;
   /** The operator. */
   revokedBy: string;
-  /** The `jti` of the token. */
+  /** The `jti` of the token, or the `sid` of those of a login. */
   tokenId?: string;
   userId?: string;
 }
@@ -1274,7 +1274,7 @@ export interface RevokeData {
   expiresAt?: string | null;
   /** The reason, for operators. */
   reason?: string | null;
-  /** The `jti` of one token. */
+  /** The `jti` of one token, or the `sid` of those of a login. */
   tokenId?: string | null;
   /** The user, as its tokens name it. */
   userId?: string | null;

@@ -137,7 +137,8 @@ pub enum Event {
     ContactAnswered { ask: u64, is_done: bool, answer: String },
     /// The service gave a reason for the end of a message of the client's.
     ToldWhy { chat: Uuid, reason: String },
-    /// The token that the client presents: its `jti`, and its `iat` in seconds since 1970. It follows `Connecting`.
+    /// The token that the client presents: its `jti`, and the earliest time at which it may have been issued, its `iat` less the leeway of the
+    /// service, in seconds since 1970. It follows `Connecting`.
     Presenting { token: String, issued_at: i64 },
     /// The service refused the token of the connection, at the connect or later.
     TokenRefused,

@@ -8,6 +8,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use uuid::Uuid;
 
+/// The leeway (`JWT_LEEWAY_SECS`) of the services of a torture, in seconds: a revocation concerns tokens that say to be issued so much later.
+pub const LEEWAY_SECS: i64 = 2;
 /// Longer than any run.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -22,8 +24,8 @@ pub struct Issued {
     pub text: String,
     /// Its `jti`.
     pub id: String,
-    /// Its `iat`, in seconds since 1970.
-    pub issued_at: i64,
+    /// The earliest time at which a service with this leeway takes it to have been issued: its `iat` less [`LEEWAY_SECS`], in seconds since 1970.
+    pub issued_from: i64,
 }
 
 #[derive(Serialize)]
@@ -52,13 +54,13 @@ impl Signer {
         Ok(self.issue(user, scope)?.text)
     }
 
-    /// The same, with what the token says of itself. Its `iat` is the next whole second: no revocation of before concerns it.
+    /// The same, with what the token says of itself.
     pub fn issue(&self, user: &str, scope: Option<&'static str>) -> anyhow::Result<Issued> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-        let (id, iat) = (Uuid::new_v4().to_string(), now.as_secs() + 1);
+        let (id, iat) = (Uuid::new_v4().to_string(), now.as_secs());
         let claims = Claims { sub: user, jti: &id, iat, exp: (now + TTL).as_secs(), scope };
         let text = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.0).context("a token cannot be signed")?;
-        Ok(Issued { text, id, issued_at: i64::try_from(iat)? })
+        Ok(Issued { text, id, issued_from: i64::try_from(iat)? - LEEWAY_SECS })
     }
 }
 

@@ -29,8 +29,7 @@ fn serve(ring: &KeyRing, succeeds: bool) -> Arc<AtomicUsize> {
 }
 
 async fn seek_many(ring: &KeyRing, count: usize) -> Vec<Sought> {
-    let ids: Vec<String> = (0..count).map(|n| format!("unknown {n}")).collect();
-    join_all(ids.iter().map(|id| ring.seek(Some(id)))).await
+    join_all((0..count).map(|_| ring.seek())).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,18 +50,17 @@ async fn ten_thousand_unknown_keys_cause_one_fetch_in_ten_seconds() {
     assert_eq!(fetches.load(Ordering::Relaxed), 2);
 }
 
+/// Broken by asking a client to keep a token with a key that the server has just not given: it would come again and again.
 #[tokio::test(start_paused = true)]
-async fn a_key_that_a_fetch_has_not_brought_is_nowhere_and_one_that_was_not_sought_is_not_yet_known() {
+async fn a_key_that_a_fetch_has_not_brought_is_nowhere_until_another_may_begin() {
     let ring = ring();
     serve(&ring, true);
-    assert_eq!(ring.seek(Some("a")).await, Sought::Fetched);
-    assert_eq!(ring.seek(Some("a")).await, Sought::Nowhere);
-    let Sought::NotYet(retry_after) = ring.seek(Some("b")).await else { panic!("it may be new") };
-    assert!(retry_after <= PAUSE && retry_after >= PAUSE - Duration::from_secs(1), "{retry_after:?}");
-    assert_eq!(ring.seek(None).await, Sought::NotYet(retry_after), "no name is a name of its own");
-    tokio::time::advance(retry_after).await;
-    assert_eq!(ring.seek(Some("b")).await, Sought::Fetched);
-    assert_eq!((ring.seek(Some("b")).await, ring.seek(None).await), (Sought::Nowhere, Sought::Nowhere));
+    assert_eq!(ring.seek().await, Sought::Fetched);
+    assert_eq!(ring.seek().await, Sought::Nowhere);
+    tokio::time::advance(PAUSE / 2).await;
+    assert_eq!(ring.seek().await, Sought::Nowhere);
+    tokio::time::advance(PAUSE / 2).await;
+    assert_eq!(ring.seek().await, Sought::Fetched);
 }
 
 #[tokio::test(start_paused = true)]
@@ -70,7 +68,8 @@ async fn while_fetches_fail_no_key_is_nowhere() {
     let ring = ring();
     serve(&ring, false);
     for _ in 0..3 {
-        assert!(matches!(ring.seek(Some("a")).await, Sought::NotYet(_)));
+        let Sought::NotYet(retry_after) = ring.seek().await else { panic!("nobody can say if there is such a key") };
+        assert!(retry_after <= PAUSE && retry_after >= RETRY_MIN, "{retry_after:?}");
         tokio::time::advance(PAUSE / 3).await;
     }
     assert_eq!(ring.server_keys(), Some(ServerKeys::Missing));
@@ -80,9 +79,9 @@ async fn while_fetches_fail_no_key_is_nowhere() {
 async fn a_fetch_that_does_not_end_is_waited_for_within_a_bound() {
     let ring = ring();
     let begun = Instant::now();
-    assert!(matches!(ring.seek(Some("a")).await, Sought::NotYet(_)), "nobody fetches at all");
+    assert!(matches!(ring.seek().await, Sought::NotYet(_)), "nobody fetches at all");
     assert_eq!(begun.elapsed(), WAIT_MAX);
-    assert_eq!(KeyRing::default().seek(Some("a")).await, Sought::Nowhere, "there is no server");
+    assert_eq!(KeyRing::default().seek().await, Sought::Nowhere, "there is no server");
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +108,7 @@ async fn keys_are_kept_for_their_time_after_the_last_fetch_that_succeeded() {
 async fn a_wish_for_a_fetch_outlives_a_wait_that_was_given_up() {
     let ring = ring();
     let seeking = ring.clone();
-    let sought = tokio::spawn(async move { seeking.seek(Some("a")).await });
+    let sought = tokio::spawn(async move { seeking.seek().await });
     let far = Instant::now() + Duration::from_secs(86_400);
     // The ring has been rung, and whoever waited has gone before it could begin.
     tokio::time::timeout(Duration::from_millis(1), ring.fetch_due(far)).await.ok();

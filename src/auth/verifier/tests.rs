@@ -2,8 +2,8 @@
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use time::Duration;
 use time::macros::datetime;
+use time::{Duration, OffsetDateTime};
 
 use super::*;
 use crate::auth::{Scope, TokenSigner};
@@ -62,7 +62,9 @@ fn an_issuers_clock_may_be_ahead_by_ten_seconds_and_a_token_is_never_good_after_
     for begin in [json!(at(11)), json!(at(10) as f64 + 0.5), json!(1e300)] {
         assert_eq!(verified(json!({"sub": "a", "exp": at(99), "nbf": begin})), Err(AuthError::TooEarly), "{begin}");
     }
-    assert!(verified(json!({"sub": "a", "exp": at(9), "iat": at(3_600)})).is_ok(), "no rule asks for the age of a token");
+    for issued in [json!(at(11)), json!(at(10) as f64 + 0.5), json!(at(1_000_000)), json!(1e300)] {
+        assert_eq!(verified(json!({"sub": "a", "exp": 1e300, "iat": issued})), Err(AuthError::TooEarly), "{issued}");
+    }
     for end in [at(0), at(-1), at(-10)] {
         assert_eq!(verified(json!({"sub": "a", "exp": end, "nbf": at(-99)})), Err(AuthError::Expired), "{end}");
     }
@@ -125,13 +127,96 @@ fn what_cannot_be_shown_is_left_out() {
     assert_eq!((identity.name, identity.picture), (None, None));
 }
 
+/// Broken by a cut that is the time of the revocation itself: a token of an issuer whose clock is ahead would outlive it.
 #[test]
-fn a_scope_is_words_and_what_is_no_text_is_none() {
-    let allows = |scope: serde_json::Value| verified(json!({"sub": "a", "exp": at(9), "scope": scope})).unwrap().scope.has("admin");
-    assert!(allows(json!("admin")) && allows(json!("read admin write")));
-    for other in [json!("administrator"), json!("Admin"), json!("no-admin"), json!(""), json!(["admin"]), json!(true), json!(null)] {
-        assert!(!allows(other.clone()), "{other}");
+fn a_token_is_as_old_as_it_may_be_by_the_clock_of_an_issuer_that_is_ahead() {
+    let issued = |iat: Value| verified(json!({"sub": "a", "exp": at(99), "iat": iat})).unwrap().held();
+    for (iat, is_older) in [(json!(at(-1)), true), (json!(at(5)), true), (json!(at(9)), true), (json!(at(10)), false), (json!(null), true)]
+    {
+        assert_eq!(issued(iat.clone()).is_older_than(NOW), is_older, "{iat}");
     }
+}
+
+/// Broken by the node's own clock: one that is behind would take no new token for minutes.
+#[test]
+fn the_age_of_a_token_is_judged_by_the_clock_of_the_database() {
+    let at_node = |off_by: Duration| Now { here: NOW + off_by, at_database: NOW };
+    let token = signed(&Header::new(Algorithm::HS256), &json!({"sub": "a", "exp": at(3_600), "iat": at(0)}), SECRET);
+    for off_by in [Duration::ZERO, Duration::minutes(10), -Duration::minutes(10)] {
+        assert!(verifier().verify(&token, at_node(off_by)).is_ok(), "{off_by}");
+    }
+    let ahead = signed(&Header::new(Algorithm::HS256), &json!({"sub": "a", "exp": at(3_600), "iat": at(60)}), SECRET);
+    assert_eq!(verifier().verify(&ahead, at_node(Duration::minutes(10))), Err(AuthError::TooEarly));
+}
+
+/// Broken by a claim that is dropped because it is of another type: what it takes away would be there again.
+#[test]
+fn a_claim_of_another_type_is_not_an_absent_one() {
+    let more = |name: &str, value: &Value| verified(json!({"sub": "a", "exp": at(99), name: value.clone()}));
+    for (name, none) in
+        [("nbf", true), ("iat", true), ("jti", true), ("sid", true), ("scope", true), ("scp", true), ("sub", false), ("exp", false)]
+    {
+        assert_eq!(more(name, &json!(null)).is_ok(), none, "{name}");
+        for value in [json!(true), json!({"a": 1}), json!([5]), json!([["send"]])] {
+            assert_eq!(more(name, &value), Err(AuthError::Invalid), "{name}: {value}");
+        }
+    }
+    for (name, value) in [
+        ("nbf", json!("0")),
+        ("iat", json!(at(0).to_string())),
+        ("jti", json!(12_345)),
+        ("jti", json!("")),
+        ("jti", json!("a\0")),
+        ("jti", json!("x".repeat(257))),
+        ("sid", json!(12_345)),
+        ("sid", json!("x".repeat(257))),
+        ("sub", json!(5)),
+        ("exp", json!(at(9).to_string())),
+    ] {
+        assert_eq!(more(name, &value), Err(AuthError::Invalid), "{name}: {value}");
+    }
+    assert_eq!(more("jti", &json!("ü".repeat(256))).unwrap().token_id, Some("ü".repeat(256)));
+    for shown in ["name", "picture"] {
+        assert!(more(shown, &json!(5)).is_ok(), "{shown} is for people, and its absence opens nothing");
+    }
+}
+
+#[test]
+fn a_scope_is_words_of_a_text_or_of_a_list_and_nothing_else() {
+    let scoped =
+        |name: &str, scope: &Value| verified(json!({"sub": "a", "exp": at(9), name: scope.clone()})).map(|identity| identity.scope);
+    for name in ["scope", "scp"] {
+        for given in [json!("admin"), json!("read admin write"), json!(" admin  read "), json!(["admin"]), json!(["read", "admin"])] {
+            assert!(scoped(name, &given).unwrap().has(Scope::ADMIN), "{name}: {given}");
+        }
+        for other in [json!("administrator"), json!("Admin"), json!("no-admin"), json!(""), json!([]), json!(["", "Admin"]), json!(null)] {
+            assert!(!scoped(name, &other).unwrap().has(Scope::ADMIN), "{name}: {other}");
+        }
+        for bad in [
+            json!("send\tadmin"),
+            json!("admin\n"),
+            json!("send\u{a0}admin"),
+            json!("send\u{0}"),
+            json!(["send admin"]),
+            json!(["send", 5]),
+            json!(["send\r"]),
+            json!({"send": true}),
+            json!(5),
+            json!(false),
+        ] {
+            assert_eq!(scoped(name, &bad), Err(AuthError::Invalid), "{name}: {bad}");
+        }
+    }
+    let both = |scope: Value, scp: Value| verified(json!({"sub": "a", "exp": at(9), "scope": scope, "scp": scp}));
+    assert!(both(json!("send openid"), json!(["send", "openid"])).unwrap().scope.has(Scope::SEND));
+    assert!(both(json!(null), json!(["send"])).unwrap().scope.has(Scope::SEND));
+    for (scope, scp) in [(json!("send"), json!(["admin"])), (json!(""), json!("send")), (json!("send"), json!([]))] {
+        assert_eq!(both(scope.clone(), scp.clone()), Err(AuthError::Invalid), "{scope} {scp}");
+    }
+}
+
+#[test]
+fn a_token_that_is_made_here_has_the_scope_that_it_was_given() {
     let anna = ExternalId::try_from("anna".to_owned()).unwrap();
     let minted = signer().sign(&anna, Some("admin"), Duration::minutes(5), NOW);
     assert!(verifier().verify(&minted, NOW).unwrap().scope.has(Scope::ADMIN));

@@ -173,10 +173,10 @@ async fn tokens_that_are_not_valid_are_counted_by_address_and_beyond_the_limit_n
     let limits = limits(RATES);
     let block = |address: &str| AddressBlock::from(address.parse::<std::net::IpAddr>().unwrap());
     let (bad, good) = (block("192.0.2.1"), block("192.0.2.2"));
-    for code in [Code::Internal, Code::KeysUnavailable, Code::Forbidden].into_iter().cycle().take(100) {
+    for code in [Code::Internal, Code::Unavailable, Code::Forbidden].into_iter().cycle().take(100) {
         limits.token_judged(bad, code);
     }
-    for code in [Code::NotAuthenticated, Code::TokenExpired, Code::TokenRevoked].into_iter().cycle().take(11) {
+    for code in [Code::NotAuthenticated, Code::TokenExpired, Code::TokenRevoked, Code::KeysUnavailable].into_iter().cycle().take(11) {
         limits.check_tokens_of(bad).expect("ten in a burst, and this one");
         limits.token_judged(bad, code);
     }

@@ -1,8 +1,11 @@
 //! `authenticate`: a new token of the same user carries the connection on.
 
+use futures_util::FutureExt;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::auth::{AuthError, Identity};
+use crate::delivery::Refusal;
+use crate::domain::AddressBlock;
 use crate::driver::opening::is_revoked;
 use crate::driver::{Context, Driver, Outgoing, instant_of};
 use crate::protocol::client::FrameId;
@@ -10,12 +13,14 @@ use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault};
 use crate::service::{Act, Relation, Role, may};
 
-/// The identity of a token that a session may live on. Waits for the key of the token where that may be new, at most 5 s.
+/// The identity of a token that a session may live on, from a client at this address. Waits for the key of the token where that may be new, at
+/// most 5 s. The inner fault says what is wrong: the token is not valid, its key cannot be looked up now, or its scope opens no session.
 ///
 /// # Errors
-/// The token is not valid, its key cannot be looked up now, or its scope opens no session. The fault says in what way.
-pub async fn verify(context: &Context, token: &SecretString) -> Result<Identity, Fault> {
-    for_session(context.verifier.verify_or_wait(token.expose_secret(), || context.clock.now()).await)
+/// [`Refusal::RateLimited`]: too many tokens have come from the address that were worth nothing, and this one was not looked at.
+pub async fn verify(context: &Context, address: Option<AddressBlock>, token: &SecretString) -> Result<Result<Identity, Fault>, Refusal> {
+    let judging = async { for_session(context.verifier.verify_or_wait(token.expose_secret(), || context.clock.both()).await) };
+    context.service.limits().judge_token(address, judging).await
 }
 
 /// A session gets what waits for its user, and acks it.
@@ -27,12 +32,11 @@ fn for_session(judged: Result<Identity, AuthError>) -> Result<Identity, Fault> {
 
 /// Takes a new token, at once or when its key is known.
 pub(super) fn authenticate<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<FrameId>, token: SecretString) {
-    match driver.context.verifier.verify(token.expose_secret(), driver.context.clock.now()) {
-        Err(AuthError::UnknownKey(_)) => {
-            let context = driver.context.clone();
-            driver.operations.push_renewal(reply_to, async move { verify(&context, &token).await });
-        }
-        judged => renew(driver, reply_to.as_ref(), for_session(judged)),
+    let (context, address) = (driver.context.clone(), driver.client.address);
+    let mut judging = Box::pin(async move { verify(&context, address, &token).await? });
+    match judging.as_mut().now_or_never() {
+        Some(judged) => renew(driver, reply_to.as_ref(), judged),
+        None => driver.operations.push_renewal(reply_to, judging),
     }
 }
 

@@ -84,7 +84,7 @@ mod tests {
             ("sender administrator admin:reader events:writer", true, false, true, false, false),
         ];
         for (claim, person, anywhere, publishes, looks, acts) in table {
-            let role = Role::of(&Scope::new(claim.to_owned()));
+            let role = Role::of(&Scope::read(&claim.into()).unwrap());
             let is_anywhere = role.publish_right() == PublishRight::Anywhere;
             let opened = [Right::User, Right::Publish, Right::Look, Right::Operate].map(|right| role.lacks(right).is_none());
             assert_eq!((opened, is_anywhere), ([person, publishes, looks, acts], anywhere), "{claim:?}");

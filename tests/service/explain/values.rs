@@ -141,7 +141,7 @@ const VALUES: &[(&str, &str)] = &[
     ("presence", "{user}, array['user-35', 'user-37', 'user-4000'], true"),
     ("put_block", "{user}, 7, 10000"),
     ("put_contact", "{user}, 7, false, 10000"),
-    ("revoke", "'{name}', null, null, 'x', null, 3600, 'op'"),
+    ("revoke", "'{name}', null, null, 'x', null, 3600, 'op', null"),
     ("set_limit", "'{name}', 5, 'op', '{nil}'"),
     ("raised_limits", "7, 1000"),
     ("revocations", "'infinity', 9000000000000000000, 50"),

@@ -19,6 +19,30 @@ fn token(user: &str, in_seconds: i64, more: Value) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
+/// A token that is issued later than every revocation so far, and counts for this device: its issuer is nearly as far ahead as it may be.
+async fn issued_later(node: &Node, user: &str, device: &str) -> String {
+    let issued = async {
+        loop {
+            let token = token(user, 9, json!({}));
+            if ack(node, &token, device).await == 200 {
+                return token;
+            }
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, issued).await.expect("no later token counts")
+}
+
+/// The status with which an ack of this device is answered.
+async fn ack(node: &Node, token: &str, device: &str) -> u16 {
+    ack_as(node, token, &format!("device={device}")).await
+}
+
+/// The same with this query.
+async fn ack_as(node: &Node, token: &str, query: &str) -> u16 {
+    let url = format!("{}/v1/inbox/ack?{query}", node.url());
+    told_later(Client::new().post(url).bearer_auth(token).json(&json!({"messageIds": [uuid::Uuid::now_v7()]}))).await
+}
+
 async fn revoke(node: &Node, body: Value) -> Value {
     let (status, answer) = node.admin().post("/v1/admin/revocations", body).await;
     assert_eq!(status, 200, "{answer}");
@@ -73,11 +97,11 @@ async fn polled_until(url: &str, word: &str) {
 #[tokio::test]
 async fn a_revoked_user_is_disconnected_at_every_node_and_door_and_may_log_in_again() {
     let (_db, one, other) = two_nodes().await;
-    let (old, new) = (token("anna", 0, json!({})), token("anna", 600, json!({})));
+    let old = token("anna", 0, json!({}));
     let mut sockets = [connected(&one, &old, "device=a").await, connected(&other, &old, "device=b").await];
     let mut streams = [streaming(&one, &old).await, streaming(&other, &old).await];
     let polls = [polling(&one, &old).await, polling(&other, &old).await];
-    let (mut renewed, mut ben) = (connected(&other, &new, "").await, other.connect("ben").await);
+    let mut ben = other.connect("ben").await;
     let revoked = revoke(&one, json!({"userId": "anna", "reason": "left the company"})).await;
     assert_eq!((&revoked["userId"], &revoked["revokedBy"]), (&json!("anna"), &json!("operator")));
     for socket in &mut sockets {
@@ -90,17 +114,19 @@ async fn a_revoked_user_is_disconnected_at_every_node_and_door_and_may_log_in_ag
     for url in &polls {
         polled_until(url, "token_revoked").await;
     }
+    let new = issued_later(&one, "anna", "a").await;
     for node in [&one, &other] {
         assert_eq!(answer(node, &old).await, (401, "token_revoked".to_owned()));
         assert_eq!(answer(node, &new).await.0, 200);
     }
+    let mut renewed = connected(&other, &new, "").await;
     renewed.send("ben", "from after the revocation").await;
     assert_eq!(ben.event("message:receive").await["content"], "from after the revocation");
     one.stop().await;
     other.stop().await;
 }
 
-/// Broken by a revocation of a device that concerns its user.
+/// Broken by a revocation of a device that concerns its user, and by a name that is looked for as it is written and read as it is meant.
 #[tokio::test]
 async fn a_revoked_device_is_disconnected_and_the_others_of_its_user_stay() {
     let (_db, one, other) = two_nodes().await;
@@ -108,18 +134,11 @@ async fn a_revoked_device_is_disconnected_and_the_others_of_its_user_stay() {
     let (mut phone, mut tablet) = (connected(&other, &old, "device=phone").await, connected(&other, &old, "device=tablet").await);
     revoke(&one, json!({"userId": "anna", "deviceId": "phone"})).await;
     assert_eq!((phone.error().await, phone.closed().await), (json!("token_revoked"), Some(4401)));
-    let ack = |token: &str, device: &str| {
-        let url = format!("{}/v1/inbox/ack?device={device}", one.url());
-        told_later(Client::new().post(url).bearer_auth(token).json(&json!({"messageIds": [uuid::Uuid::now_v7()]})))
-    };
-    assert_eq!((ack(&old, "phone").await, ack(&old, "tablet").await), (401, 200));
-    // However the parameter is written.
-    for written in ["devic%65=phone", "%64evice=%70hone", "x=1&&devic%65=phon%65"] {
-        let url = format!("{}/v1/inbox/ack?{written}", one.url());
-        let asked = Client::new().post(url).bearer_auth(&old).json(&json!({"messageIds": [uuid::Uuid::now_v7()]}));
-        assert_eq!(told_later(asked).await, 401, "{written}");
+    assert_eq!((ack(&one, &old, "phone").await, ack(&one, &old, "tablet").await), (401, 200));
+    for written in ["devic%65=phone", "%64evice=ph%6fne", "x=1&devic%65=phone"] {
+        assert_eq!(ack_as(&one, &old, written).await, 401, "{written}");
     }
-    assert_eq!(ack(&token("anna", 600, json!({})), "phone").await, 200);
+    issued_later(&one, "anna", "phone").await;
     tablet.send("ben", "still here").await;
     assert_eq!(answer(&other, &old).await.0, 200);
     one.stop().await;
@@ -131,9 +150,10 @@ async fn a_revoked_device_is_disconnected_and_the_others_of_its_user_stay() {
 async fn a_revoked_device_neither_connects_nor_carries_on_with_an_old_token() {
     let db = database().await;
     let node = Node::start(db.options()).await;
-    let (old, new) = (token("anna", 0, json!({})), token("anna", 600, json!({})));
-    let mut phone = connected(&node, &new, "device=phone").await;
+    let old = token("anna", 0, json!({}));
     revoke(&node, json!({"userId": "anna", "deviceId": "phone"})).await;
+    let new = issued_later(&node, "anna", "phone").await;
+    let mut phone = connected(&node, &new, "device=phone").await;
     let stream = |device: &str| told_later(Client::new().get(format!("{}/v1/stream?token={old}&device={device}", node.url())));
     assert_eq!(stream("phone").await, 401);
     let tablet = connected(&node, &old, "device=tablet").await;
@@ -192,6 +212,30 @@ async fn a_connection_lives_on_its_newest_token() {
     anna.send("ben", "and still").await;
     revoke(&one, json!({"tokenId": "second"})).await;
     assert_eq!((anna.error().await, anna.closed().await), (json!("token_revoked"), Some(4401)));
+    one.stop().await;
+    other.stop().await;
+}
+
+/// Broken by a cut at the time of the revocation: a token of an issuer whose clock is ahead was issued later by its own word. And by tokens from
+/// any time to come.
+#[tokio::test]
+async fn a_token_of_an_issuer_that_is_ahead_is_revoked_as_any_other_and_one_from_a_time_to_come_is_none() {
+    let (_db, one, other) = two_nodes().await;
+    let (ahead, of_ben) = (token("anna", 5, json!({})), token("ben", 5, json!({})));
+    let (mut anna, mut ben) = (connected(&other, &ahead, "").await, connected(&other, &of_ben, "").await);
+    let far = token("anna", 1_000_000, json!({"exp": 9_999_999_999_i64}));
+    assert_eq!(answer(&one, &far).await, (401, "not_authenticated".to_owned()));
+    revoke(&one, json!({"userId": "anna"})).await;
+    let (status, erasing) = one.admin().post("/v1/admin/erasures", json!({"userId": "ben", "content": "keep"})).await;
+    assert_eq!(status, 200, "{erasing}");
+    for socket in [&mut anna, &mut ben] {
+        assert_eq!((socket.error().await, socket.closed().await), (json!("token_revoked"), Some(4401)));
+    }
+    for node in [&one, &other] {
+        for token in [&ahead, &of_ben] {
+            assert_eq!(answer(node, token).await, (401, "token_revoked".to_owned()));
+        }
+    }
     one.stop().await;
     other.stop().await;
 }

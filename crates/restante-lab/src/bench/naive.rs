@@ -14,7 +14,6 @@ mod statements;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use anyhow::Context;
 use axum::Router;
@@ -28,6 +27,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -117,7 +117,7 @@ async fn socket(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, StatusCode> {
     let token = socket_token(&headers, None).ok().flatten().ok_or(StatusCode::UNAUTHORIZED)?;
-    let identity = shared.verifier.verify(token.expose_secret(), SystemTime::now().into()).map_err(|_| StatusCode::UNAUTHORIZED)?;
+    let identity = shared.verifier.verify(token.expose_secret(), OffsetDateTime::now_utc()).map_err(|_| StatusCode::UNAUTHORIZED)?;
     let page_rows = wishes.window.map_or(PAGE_ROWS, i64::from);
     Ok(upgrade.on_upgrade(move |socket| connection::run(shared, socket, identity.external, page_rows)))
 }

@@ -17,6 +17,22 @@ pub struct Clock {
     database_ahead_us: Arc<AtomicI64>,
 }
 
+/// The time by two clocks. The node's may be wrong by minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// By the node's.
+    pub here: OffsetDateTime,
+    /// By the database's, as the node knows it.
+    pub at_database: OffsetDateTime,
+}
+
+impl From<OffsetDateTime> for Now {
+    /// Both clocks agree.
+    fn from(now: OffsetDateTime) -> Self {
+        Self { here: now, at_database: now }
+    }
+}
+
 impl Clock {
     /// A clock that is ahead of the machine's by so much; behind it where that is negative. For tests.
     pub fn off_by(off_by: Duration) -> Self {
@@ -34,7 +50,12 @@ impl Clock {
         self.database_ahead_us.store(i64::try_from(ahead).unwrap_or_default(), Ordering::Relaxed);
     }
 
-    /// The time by the database's clock: as exact as the last answer was quick. For measuring, not for deciding.
+    /// The time by both clocks.
+    pub fn both(&self) -> Now {
+        Now { here: self.now(), at_database: self.of_database() }
+    }
+
+    /// The time by the database's clock: as exact as the last answer was quick. For measuring, and for what is right by some seconds.
     pub fn of_database(&self) -> OffsetDateTime {
         self.now().saturating_add(Duration::microseconds(self.database_ahead_us.load(Ordering::Relaxed)))
     }

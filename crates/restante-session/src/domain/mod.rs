@@ -30,7 +30,7 @@ mod status;
 pub use audit::{AuditEntry, Operator};
 pub use chat::{ChatKind, Role};
 pub use class::{Class, PerClass};
-pub use clock::Clock;
+pub use clock::{Clock, Now};
 pub use dead_letter::DeadLetter;
 pub use direct_messages::DirectMessages;
 pub use envelope::{Envelope, FeedPlace, GapReason, Message, Profile, RESERVED_TYPES, Recall};

@@ -2,6 +2,7 @@
 //! which it was issued, and by its id or that of its login; a device is that of the connection that it opens.
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{DeviceId, ExternalId};
 
@@ -14,6 +15,8 @@ pub enum Revoked {
     Device(ExternalId, DeviceId),
     /// The one with this id (`jti`), or those of the login with this id (`sid`).
     Token(String),
+    /// Those of a login with this id (`sid`), which has ended. No operator asked for it.
+    Login(Uuid),
 }
 
 /// A revocation.
@@ -42,13 +45,14 @@ pub struct HeldToken {
     pub id: Option<String>,
     /// The id of the login that it was issued for, if it has one.
     pub login_id: Option<String>,
-    /// The time at which it was issued, if it says so. A token that does not is as old as can be.
-    pub issued_at: Option<OffsetDateTime>,
+    /// The earliest time at which it may have been issued, by the clock of the database. None: it does not say, so it is as old as can be.
+    pub issued_from: Option<OffsetDateTime>,
 }
 
 impl HeldToken {
-    /// Returns whether it was issued before this time. `iat` is in whole seconds as a rule, so a token of the same second counts as older.
+    /// Returns whether it may have been issued before this time. `iat` is in whole seconds as a rule, so a token of the same second counts
+    /// as older.
     pub fn is_older_than(&self, at: OffsetDateTime) -> bool {
-        self.issued_at.is_none_or(|issued| issued < at)
+        self.issued_from.is_none_or(|issued| issued < at)
     }
 }

@@ -175,7 +175,7 @@ impl Actor {
         options.batch = self.rng.chance(300);
         options.device.clone_from(&device);
         self.note_connecting(node, device.clone(), options.resume.as_ref().map_or(&[], |(_, inboxes)| inboxes.as_slice()));
-        self.recorder.note(self.connection, Event::Presenting { token: token.id, issued_at: token.issued_at });
+        self.recorder.note(self.connection, Event::Presenting { token: token.id, issued_at: token.issued_from });
         let why = match timeout(CONNECT_MAX, Wire::connect(&options)).await {
             Ok(Ok(wire)) => {
                 let acks_by_id = is_last || self.rng.chance(500);

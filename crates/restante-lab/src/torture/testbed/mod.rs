@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::token::Signer;
+use crate::token::{LEEWAY_SECS, Signer};
 pub use database::{Backend, Database, End};
 pub use node::Node;
 use restante_client::Http;
@@ -58,7 +58,7 @@ impl Testbed {
         let database = Database::start(features.standby).await?;
         let secret = random_key();
         let masters = if features.encryption { vec![random_key(), random_key()] } else { Vec::new() };
-        let mut settings = vec![("JWT_SECRET".to_owned(), secret.clone())];
+        let mut settings = vec![("JWT_SECRET".to_owned(), secret.clone()), ("JWT_LEEWAY_SECS".to_owned(), LEEWAY_SECS.to_string())];
         if features.encryption {
             settings.extend([("ENCRYPTION".to_owned(), "on".to_owned()), (MASTER_KEYS.to_owned(), masters.join(","))]);
         }
