@@ -172,7 +172,7 @@ begin
     select c.chat_id, c.user_id, restante_told_mark(c.delivered_seq, o.delivered_seq, o.told_delivered_seq),
            restante_told_mark(c.read_seq, o.read_seq, o.told_read_seq),
            case when c.delivered_seq <= o.delivered_seq and c.read_seq <= o.read_seq then o.told_xid else c.marked_xid end,
-           -- What a job has still to end for the one that had blocked moves its mark later.
+           -- A job may have more to end for the one that had blocked: that moves its mark later.
            greatest(k.delivered_seq, o.delivered_seq, d.up_to_seq), greatest(k.read_seq, o.read_seq)
       from (select unnest(array[p_user, p_other]) as id) u
       cross join lateral (select x.* from closed_chats x where x.chat_id = p_chat and x.user_id = u.id limit 1) c

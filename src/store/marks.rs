@@ -200,7 +200,7 @@ impl Store {
         Ok(marks)
     }
 
-    /// What ended while these chats were closed is told by the marks that pass it, and not before.
+    /// Rows that ended while these chats were closed are told by the marks that pass them, and not before.
     async fn hidden_endings(
         &self,
         user: UserId,

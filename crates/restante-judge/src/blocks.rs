@@ -150,7 +150,7 @@ fn told(index: &Index<'_>, History { client, user, records }: &History, findings
     }
 }
 
-/// What a block has ended is named beside a mark that passes it, and not by itself: its sender would hear of the block.
+/// A row that a block has ended is named beside a mark that passes it, and not by itself: its sender would hear of the block.
 fn told_by_itself(index: &Index<'_>, (client, user, at_ms): (&str, &str, u64), receipt: &Receipt, findings: &mut Findings) {
     let named = receipt.messages.iter().map(|id| (*id, receipt.status)).chain(receipt.except.iter().copied());
     for (id, status) in named.filter(|(_, status)| *status == Status::Expired) {

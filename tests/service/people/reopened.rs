@@ -26,7 +26,7 @@ async fn by(door: &str, world: &(Node, PgPool), blocks: bool) {
     }
 }
 
-/// What a connection with this cursor is told of marks: the status and the number of each, and the numbers of those that it names.
+/// The marks that a connection with this cursor is told: the status and the number of each, and the numbers of those that it names.
 async fn told(node: &Node, user: &str, cursor: Option<&str>) -> Vec<Value> {
     let connect = Connect::user(user);
     let mut socket = node.open(if let Some(cursor) = cursor { connect.with("marks", cursor) } else { connect }).await;
@@ -95,7 +95,7 @@ async fn after_a_block_its_sender_is_told_nothing_of_it_and_all_that_follows() {
         for (message, status) in [(&sent[1], json!(["read", null])), (&waiting[0], json!(["expired", "undelivered"]))] {
             assert_eq!(asked(&one, "alice", message).await, status, "{door}");
         }
-        // What follows is told, and a mark never says more than is so.
+        // All that follows is told, and a mark never says more than is so.
         let mut alice = one.open(Connect::user("alice").with("marks", &before)).await;
         let mut bob = world.0.connect("bob").await;
         let fifth = alice.send("bob", "5").await;

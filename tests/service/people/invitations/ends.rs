@@ -78,7 +78,7 @@ async fn what_was_declined_stays_declined_when_its_inviter_is_blocked_unblocked_
     until_true(world.pool(), "select count(*) > 0 and bool_and(done_at is not null) from erasures").await;
     assert_eq!(by_ben().await.0, 403, "its inviter is no more");
     assert_eq!(number(world.pool(), "select count(*) from invitations where declined_at is not null and inviter_id is null").await, 1);
-    // What waits from an inviter that is erased ends.
+    // Once it has expired it is as one that was never made.
     sqlx::query("update invitations set invited_at = '2026-01-01', expires_at = '2026-01-02'").execute(world.pool()).await.unwrap();
     assert_eq!(by_ben().await.1["invited"], json!(["carol"]));
     stop(world.parts).await;
