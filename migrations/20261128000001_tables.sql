@@ -347,6 +347,7 @@ create table endings (
   attempts     smallint not null default 0,
   last_error   text,
   discarded_at timestamptz,
+  is_hidden    boolean not null default false,
   ended_at     timestamptz not null default clock_timestamp(),
   ended_xid    xid8 not null default pg_current_xact_id(),
   constraint a_row_ends_once primary key (message_id, user_id),
@@ -366,14 +367,17 @@ comment on column endings.reason is 'Why, in words.';
 comment on column endings.attempts is 'Attempts that were counted against it.';
 comment on column endings.last_error is 'The last error before it ended: the client''s words, or ack timeout. Null: nothing ever did.';
 comment on column endings.discarded_at is 'When an operator gave it up for good: it is no dead letter any more. Null: it is one, if it has failed.';
+comment on column endings.is_hidden is 'True: a block has ended it, or it ended while the chat was closed. Its sender is not told of it by itself, but when a mark passes it.';
 comment on column endings.ended_at is 'When it ended, or was put back.';
 comment on column endings.ended_xid is 'Transaction that changed it last: a sender asks for what changed in the transactions that its last look did not see.';
 comment on constraint endings_failed_expired_or_were_put_back on endings is
   'sent: an operator put it back, and its sender may have to be told. What is delivered has not ended.';
 comment on index a_row_ends_once is 'Found by message and recipient when it is put back.';
 
-create index endings_by_sender on endings (sender_id, ended_xid, message_id, user_id) where class = 'chat';
+create index endings_by_sender on endings (sender_id, ended_xid, message_id, user_id) where class = 'chat' and not is_hidden;
 comment on index endings_by_sender is 'A sender that was away is told of them in this order.';
+create index hidden_endings_by_chat on endings (chat_id, user_id, chat_seq) where is_hidden;
+comment on index hidden_endings_by_chat is 'Finds those that a mark passes.';
 create index dead_letters_by_time on endings (ended_at, message_id, user_id) where status = 'failed' and discarded_at is null;
 comment on index dead_letters_by_time is 'The list of dead letters, a page at a time.';
 create index dead_letters_by_sender on endings (sender_id, ended_at, message_id, user_id) where status = 'failed' and discarded_at is null;

@@ -62,17 +62,20 @@ begin
   end if;
   -- Its sender learns of it, also later. Of an event nobody is told; only what failed is kept, as a dead letter.
   if old.status = 'sent' and new.status > 'read' and (new.class = 'chat' or new.status = 'failed') then
-    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, class, status, ended, reason, attempts, last_error)
+    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, class, status, ended, reason, attempts, last_error, is_hidden)
       select new.message_id, new.user_id, m.sender_id, m.chat_id, m.seq, new.class, new.status, new.ended, coalesce(new.reason, new.ended::text), new.attempts,
              -- An attempt that fails the row brings its words; what ends it otherwise has words of another kind.
-             case when new.attempts > old.attempts then new.reason else old.reason end
+             case when new.attempts > old.attempts then new.reason else old.reason end,
+             -- Between two users of whom one blocks the other no end is told.
+             new.ended = 'blocked' or exists (select from closed_chats c where c.chat_id = m.chat_id)
         from messages m where m.id = new.message_id
     on conflict on constraint a_row_ends_once do update
        set status = excluded.status, ended = excluded.ended, reason = excluded.reason, attempts = excluded.attempts, last_error = excluded.last_error,
-           discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id();
+           is_hidden = excluded.is_hidden, discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id();
   elsif old.status = 'failed' and new.status = 'sent' then
     update endings e
-       set status = 'sent', ended = 'requeued', reason = 'requeued', discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id()
+       set status = 'sent', ended = 'requeued', reason = 'requeued', discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id(),
+           is_hidden = exists (select from closed_chats c where c.chat_id = e.chat_id)
      where e.message_id = new.message_id and e.user_id = new.user_id;
   end if;
   return null;

@@ -353,6 +353,7 @@ as $$
 declare
   v_role  member_role;
   v_kind  chat_kind;
+  v_new   bigint[];
   v_count bigint;
 begin
   select cm.role into v_role from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null;
@@ -365,11 +366,12 @@ begin
     return 'forbidden';
   end if;
   select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
-  select v_count + count(*) into v_count
+  -- A member is passed over, whatever it has blocked.
+  select array_agg(u.user_id) into v_new
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
-  return case when v_count + p_unknown > p_members_max then 'too_many_members'
-              when restante_has_blocked(p_users, p_caller) then 'not_accepted'
+  return case when v_count + coalesce(cardinality(v_new), 0) + p_unknown > p_members_max then 'too_many_members'
+              when restante_has_blocked(v_new, p_caller) then 'not_accepted'
               -- An unknown user has no contacts.
               when p_contacts_only and restante_invitations_left(p_caller) < p_unknown then 'too_many_invitations' end;
 end $$;

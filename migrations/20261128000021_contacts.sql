@@ -28,6 +28,7 @@ create table closed_chats (
   user_id       bigint not null,
   delivered_seq bigint not null,
   read_seq      bigint not null,
+  marked_xid    xid8 not null default pg_current_xact_id(),
   closed_at     timestamptz not null default clock_timestamp(),
   constraint a_member_of_a_closed_chat_is_noted_once primary key (chat_id, user_id),
   constraint closed_chats_are_chats foreign key (chat_id) references chats (id)
@@ -38,14 +39,48 @@ comment on column closed_chats.chat_id is 'The chat.';
 comment on column closed_chats.user_id is 'The member.';
 comment on column closed_chats.delivered_seq is 'Its mark when the chat was closed: the other one is shown this one until it is open again.';
 comment on column closed_chats.read_seq is 'Likewise.';
+comment on column closed_chats.marked_xid is 'The transaction in which that mark had moved last.';
 comment on column closed_chats.closed_at is 'Since when. What the member has acked or read after it is not shown to the other one.';
 comment on constraint closed_chats_are_chats on closed_chats is 'Delete them before the chat.';
 comment on index a_member_of_a_closed_chat_is_noted_once is 'Is this chat closed?';
 
+create table reopened_chats (
+  chat_id            uuid not null,
+  user_id            bigint not null,
+  told_delivered_seq bigint not null,
+  told_read_seq      bigint not null,
+  told_xid           xid8 not null,
+  delivered_seq      bigint not null,
+  read_seq           bigint not null,
+  constraint a_member_of_a_reopened_chat_is_noted_once primary key (chat_id, user_id),
+  constraint reopened_chats_are_chats foreign key (chat_id) references chats (id)
+);
+comment on table reopened_chats is
+  'The direct chats that were closed once: a row a member. Its moves while the chat was closed are told to the other one neither then nor later. A mark that is no higher than when the chat was opened again counts as it was before it was closed.';
+comment on column reopened_chats.chat_id is 'The chat.';
+comment on column reopened_chats.user_id is 'The member.';
+comment on column reopened_chats.told_delivered_seq is 'Its mark before the chat was closed, as the other one may know it.';
+comment on column reopened_chats.told_read_seq is 'Likewise.';
+comment on column reopened_chats.told_xid is 'The transaction in which that mark had moved last.';
+comment on column reopened_chats.delivered_seq is 'Its mark when the chat was opened again, and what the block had still to end by then.';
+comment on column reopened_chats.read_seq is 'Its mark when the chat was opened again.';
+comment on constraint reopened_chats_are_chats on reopened_chats is 'Delete them before the chat.';
+comment on index a_member_of_a_reopened_chat_is_noted_once is 'Was this chat closed once, and what is hidden of the member''s mark?';
+
+create function restante_told_mark(p_seq bigint, p_reopened bigint, p_told bigint) returns bigint
+language plpgsql immutable
+set search_path from current
+as $$
+begin
+  return case when p_seq <= p_reopened then least(p_seq, p_told) else p_seq end;
+end $$;
+comment on function restante_told_mark(bigint, bigint, bigint) is
+  'A mark as the other member may know it: where it is no higher than when the chat was opened again (p_reopened; null: it was never closed) it counts as before.';
+
 create function restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer)
 returns table (
   outcome text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamptz,
-  were_contacts boolean
+  were_contacts boolean, is_told boolean
 )
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
@@ -60,16 +95,17 @@ declare
   v_last  bigint;
   v_after bigint;
   v_were  boolean;
+  v_told  boolean;
 begin
   perform restante_needs_read_committed();
   -- A transaction that makes the direct chat of the two refers to both users, so it is waited for here, or waits for this one.
   -- The same holds for one that makes them contacts.
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for update;
   if exists (select from blocks b where b.user_id = p_user and b.other_id = p_other) then
-    return query select 'again', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
+    return query select 'again', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false, false;
     return;
   elsif (select count(*) from (select from blocks b where b.user_id = p_user limit p_blocks_max) x) >= p_blocks_max then
-    return query select 'too_many', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
+    return query select 'too_many', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false, false;
     return;
   end if;
   insert into blocks (user_id, other_id) values (p_user, p_other);
@@ -78,6 +114,8 @@ begin
   v_were := found;
   delete from contacts c where c.user_id = p_other and c.other_id = p_user;
   v_were := v_were or found;
+  -- Of a request to one that blocks already the other one has never heard.
+  v_told := v_were and not restante_has_blocked(array[p_other], p_user);
   -- Nor does it stay invited by the other one. One who invites it has locked its row of users, too.
   perform restante_end_invitations(null, array[p_user], p_other);
   select c.id into v_chat from chats c where c.direct_key = least(p_user, p_other) || ':' || greatest(p_user, p_other);
@@ -85,11 +123,11 @@ begin
     select h.last_seq into v_last from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A statement after the lock: whatever was accepted before it is seen, and nothing is accepted after it.
     v_now := clock_timestamp();
-    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq)
-      select v_chat, k.user_id, k.delivered_seq, k.read_seq
+    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq, marked_xid)
+      select v_chat, k.user_id, k.delivered_seq, k.read_seq, k.marked_xid
         from (select p_user as id union all select p_other) u
         cross join lateral (
-          select x.user_id, x.delivered_seq, x.read_seq from marks x where x.chat_id = v_chat and x.user_id = u.id order by x.step desc limit 1) k
+          select x.user_id, x.delivered_seq, x.read_seq, x.marked_xid from marks x where x.chat_id = v_chat and x.user_id = u.id order by x.step desc limit 1) k
       on conflict on constraint a_member_of_a_closed_chat_is_noted_once do nothing;
     -- All that waits here for the one who blocks is from the other: it ends. 1,000 messages of the chat at once, the rest by a job.
     select x.delivered_seq into v_after from marks x where x.chat_id = v_chat and x.user_id = p_user order by x.step desc limit 1;
@@ -113,13 +151,44 @@ begin
          where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
         returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
       )
-      select 'done', v_chat, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_were from ended e;
+      select 'done', v_chat, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_were, v_told from ended e;
     perform restante_exact_marks(array[v_chat], array[p_user]);
   end if;
-  return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were;
+  return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were, v_told;
 end $$;
 comment on function restante_put_block(bigint, bigint, integer) is
-  'A user blocks another one, and is no longer invited to groups by it. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
+  'A user blocks another one, and is no longer invited to groups by it. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, whether they were contacts or one had requested the other, and whether the other one is told that they are none (is_told). Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
+
+create function restante_reopen_chat(p_chat uuid, p_user bigint, p_other bigint) returns void
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+begin
+  perform restante_needs_read_committed();
+  -- Acks that are under way are waited for: they were made while the chat was closed.
+  perform restante_lock_marks(array[p_chat, p_chat], array[p_user, p_other]);
+  insert into reopened_chats as r (chat_id, user_id, told_delivered_seq, told_read_seq, told_xid, delivered_seq, read_seq)
+    select c.chat_id, c.user_id, restante_told_mark(c.delivered_seq, o.delivered_seq, o.told_delivered_seq),
+           restante_told_mark(c.read_seq, o.read_seq, o.told_read_seq),
+           case when c.delivered_seq <= o.delivered_seq and c.read_seq <= o.read_seq then o.told_xid else c.marked_xid end,
+           -- A job may have more to end for the one that had blocked: that moves its mark later.
+           greatest(k.delivered_seq, o.delivered_seq, d.up_to_seq), greatest(k.read_seq, o.read_seq)
+      from (select unnest(array[p_user, p_other]) as id) u
+      cross join lateral (select x.* from closed_chats x where x.chat_id = p_chat and x.user_id = u.id limit 1) c
+      cross join lateral (
+        select x.delivered_seq, x.read_seq from marks x where x.chat_id = p_chat and x.user_id = u.id order by x.step desc limit 1) k
+      left join lateral (select x.* from reopened_chats x where x.chat_id = p_chat and x.user_id = u.id limit 1) o on true
+      left join lateral (
+        select x.up_to_seq from departures x
+         where x.user_id = u.id and x.chat_id = p_chat and x.ended = 'blocked' order by x.up_to_seq desc limit 1) d on true
+    on conflict on constraint a_member_of_a_reopened_chat_is_noted_once do update
+      set told_delivered_seq = excluded.told_delivered_seq, told_read_seq = excluded.told_read_seq, told_xid = excluded.told_xid,
+          delivered_seq = excluded.delivered_seq, read_seq = excluded.read_seq;
+  delete from closed_chats c where c.chat_id = p_chat;
+end $$;
+comment on function restante_reopen_chat(uuid, bigint, bigint) is
+  'Opens the direct chat of two users that neither blocks any more, and notes what is hidden of how far each has got meanwhile. Called under the lock of the chat''s head.';
 
 create function restante_take_block_back(p_user bigint, p_other bigint) returns table (outcome text, chat_id uuid)
 language plpgsql volatile
@@ -142,7 +211,7 @@ begin
     perform from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A statement after the lock: the other one may have blocked this one meanwhile.
     if not exists (select from blocks b where b.user_id = p_other and b.other_id = p_user) then
-      delete from closed_chats c where c.chat_id = v_chat;
+      perform restante_reopen_chat(v_chat, p_user, p_other);
     end if;
   end if;
   return query select 'done', v_chat;
@@ -243,7 +312,7 @@ comment on index a_user_wants_another_as_contact_once is 'Are these two contacts
 create index contacts_by_other on contacts (other_id, user_id);
 comment on index contacts_by_other is 'Lists the requests that a user has got.';
 
-create function restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, out outcome text, out is_told boolean)
+create function restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, out outcome text, out has_changed boolean, out is_told boolean)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
@@ -258,6 +327,7 @@ begin
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for no key update;
   v_wants := exists (select from contacts c where c.user_id = p_user and c.other_id = p_other);
   v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user);
+  has_changed := false;
   is_told := false;
   if restante_has_blocked(array[p_user], p_other) then
     outcome := 'blocked';
@@ -270,13 +340,14 @@ begin
   else
     insert into contacts (user_id, other_id) values (p_user, p_other);
     outcome := case when v_is_wanted then 'contact' else 'requested' end;
+    has_changed := true;
     is_told := not restante_has_blocked(array[p_other], p_user);
   end if;
 end $$;
 comment on function restante_put_contact(bigint, bigint, boolean, integer) is
-  'A user requests another one as a contact, or accepts its request; with p_accepts it does nothing where there is none. Outcome: requested; contact (the other one had requested it, or they were contacts); not_found (there is no request to accept); blocked (the user has blocked the other one); too_many (the user has p_contacts_max contacts and requests). is_told: something has changed, and the other one may learn of it. Of a request by a user that it has blocked it learns nothing, and the user sees no difference.';
+  'A user requests another one as a contact, or accepts its request; with p_accepts it does nothing where there is none. Outcome: requested; contact (the other one had requested it, or they were contacts); not_found (there is no request to accept); blocked (the user has blocked the other one); too_many (the user has p_contacts_max contacts and requests). has_changed: the sessions of the user are told. is_told: the other one is, too. Of a request by a user that it has blocked it learns nothing, and the user sees no difference.';
 
-create function restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, out outcome text, out is_told boolean)
+create function restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, out outcome text, out has_changed boolean, out is_told boolean)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
@@ -289,21 +360,24 @@ begin
   perform restante_needs_read_committed();
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for no key update;
   v_wants := exists (select from contacts c where c.user_id = p_user and c.other_id = p_other);
-  v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user);
+  -- A request by one that the user has blocked is seen by nobody before the block is taken back.
+  v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user) and not restante_has_blocked(array[p_user], p_other);
+  has_changed := v_wants or v_is_wanted;
   is_told := false;
   if p_declines and (v_wants or not v_is_wanted) then
     outcome := 'not_found';
+    has_changed := false;
     return;
   end if;
   outcome := 'none';
-  if v_wants or v_is_wanted then
+  if has_changed then
     delete from contacts c where c.user_id = p_user and c.other_id = p_other;
     delete from contacts c where c.user_id = p_other and c.other_id = p_user;
-    is_told := not restante_has_blocked(array[p_user], p_other) and not restante_has_blocked(array[p_other], p_user);
+    is_told := not restante_has_blocked(array[p_other], p_user);
   end if;
 end $$;
 comment on function restante_drop_contact(bigint, bigint, boolean) is
-  'A user removes a contact, takes its request back, or declines the other one''s; with p_declines it does the last alone. Outcome: none (they are no contacts, and none has requested the other), not_found (there is no request to decline). is_told as in restante_put_contact().';
+  'A user removes a contact, takes its request back, or declines the other one''s; with p_declines it does the last alone. Outcome: none (they are no contacts, and none has requested the other), not_found (there is no request to decline, or one by a user that it has blocked). has_changed and is_told as in restante_put_contact().';
 
 create function restante_change_contact(p_user text, p_other text, p_change text) returns text
 language plpgsql volatile

@@ -310,6 +310,8 @@ begin
   delete from feed_publishers p where p.user_id = p_user;
   delete from invitations i where i.user_id = p_user;
   perform restante_end_invitations(null, array(select distinct i.user_id from invitations i where i.inviter_id = p_user), p_user);
+  -- One that was declined stays so, and names it no more.
+  update invitations i set inviter_id = null where i.inviter_id = p_user;
   -- A device that has connected since is that of somebody with a newer token.
   delete from devices d
    where d.user_id = p_user

@@ -9,7 +9,7 @@ select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', t
 create table invitations (
   user_id     bigint not null,
   chat_id     uuid not null,
-  inviter_id  bigint not null,
+  inviter_id  bigint,
   invited_at  timestamptz not null default clock_timestamp(),
   expires_at  timestamptz not null,
   declined_at timestamptz,
@@ -18,13 +18,14 @@ create table invitations (
   constraint invitations_are_to_a_chat foreign key (chat_id) references chats (id),
   constraint invitations_are_made_by_a_user foreign key (inviter_id) references users (id),
   constraint nobody_invites_itself check (user_id <> inviter_id),
+  constraint an_invitation_that_waits_names_its_inviter check (inviter_id is not null or declined_at is not null),
   constraint an_invitation_ends_after_it_was_made check (expires_at > invited_at)
 );
 comment on table invitations is
   'The users who are invited to groups. One waits while it is neither declined nor expired. Written by restante_put_invitations(), ended by those who accept, decline, withdraw and block, and by a job.';
 comment on column invitations.user_id is 'The user that is invited.';
 comment on column invitations.chat_id is 'The group.';
-comment on column invitations.inviter_id is 'The admin that has invited it.';
+comment on column invitations.inviter_id is 'The admin that has invited it. Null: the user has declined, and the admin is erased.';
 comment on column invitations.invited_at is 'Since when.';
 comment on column invitations.expires_at is 'From then on it counts no more, and a job removes the row (invitations).';
 comment on column invitations.declined_at is 'The time at which the user has declined it. Until the invitation expires the user is not invited to this group again.';
@@ -32,13 +33,14 @@ comment on constraint invitations_are_of_a_user on invitations is 'Delete a user
 comment on constraint invitations_are_to_a_chat on invitations is 'Delete them before the chat.';
 comment on constraint invitations_are_made_by_a_user on invitations is 'Delete the invitations that a user has made before the user.';
 comment on constraint nobody_invites_itself on invitations is 'An inviter is a member of the group.';
+comment on constraint an_invitation_that_waits_names_its_inviter on invitations is 'One that was declined outlives its inviter.';
 comment on constraint an_invitation_ends_after_it_was_made on invitations is 'It waits for a while.';
 comment on index a_user_is_invited_to_a_chat_once is 'Finds the invitation of a user to a group, and lists a user''s invitations.';
 
 create index invitations_by_chat on invitations (chat_id, user_id);
 comment on index invitations_by_chat is 'Lists the users who are invited to a group.';
 create index invitations_by_inviter on invitations (inviter_id, user_id);
-comment on index invitations_by_inviter is 'Counts what a user has made, and finds those that end when it is blocked.';
+comment on index invitations_by_inviter is 'Counts what a user has made, and finds those that end when it is blocked or erased.';
 create index invitations_by_end on invitations (expires_at);
 comment on index invitations_by_end is 'Finds those that have expired.';
 
@@ -79,7 +81,7 @@ begin
     with ended as (delete from invitations i where i.chat_id = p_chat and i.user_id = any (p_users) and i.declined_at is null returning i.user_id)
     select array_agg(e.user_id order by e.user_id) into v_ended from ended e;
   else
-    with ended as (delete from invitations i where i.inviter_id = p_inviter and i.user_id = any (p_users) returning i.user_id)
+    with ended as (delete from invitations i where i.inviter_id = p_inviter and i.user_id = any (p_users) and i.declined_at is null returning i.user_id)
     select array_agg(e.user_id order by e.user_id) into v_ended from ended e;
   end if;
   if v_ended is not null then
@@ -89,7 +91,7 @@ begin
   return coalesce(v_ended, '{}');
 end $$;
 comment on function restante_end_invitations(uuid, bigint[], bigint) is
-  'Ends the invitations of these users to a group that are not declined, or all that p_inviter has made them. Returns whose have ended.';
+  'Ends the invitations of these users that are not declined: those to a group, or those that p_inviter has made. One that was declined stays, or it could be made again. Returns whose have ended.';
 
 create function restante_why_not_invite(p_chat uuid, p_inviter bigint, p_users bigint[]) returns text
 language plpgsql volatile

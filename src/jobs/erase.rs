@@ -14,7 +14,8 @@ use crate::domain::{ChatId, ExternalId, FeedId, Status, UserId};
 use crate::presence::Node;
 use crate::protocol::event::{ContactNotice, Notice};
 use crate::store::{
-    self, ContactChange, ContactOutcome, ContactRole, ErasedContent, ErasureStage, ErasureStep, Error, FeedRole, Left, StatusRow, Store,
+    self, ContactAudience, ContactChange, ContactOutcome, ContactRole, ErasedContent, ErasureStage, ErasureStep, Error, FeedRole, Left,
+    StatusRow, Store,
 };
 
 /// The interval between two looks.
@@ -128,7 +129,7 @@ impl Erase {
         for role in [ContactRole::Contact, ContactRole::Requested, ContactRole::Incoming] {
             for other in self.store().contacts(step.user, role, None, PEOPLE).await? {
                 let outcome = self.store().change_contact(step.user, other.profile.user, ContactChange::Remove).await?;
-                if matches!(outcome, ContactOutcome::Done { is_told: true, .. }) {
+                if matches!(outcome, ContactOutcome::Done { audience: ContactAudience::Both, .. }) {
                     self.contact_gone(&step.external, [step.user, other.profile.user]);
                 }
                 gone += 1;

@@ -70,10 +70,8 @@ impl Service {
         self.notifier.people_changed([caller.user, other], made.chat);
         let ended: Vec<_> = made.ended.iter().collect();
         self.delivery.receipts().moved(&ended, Status::Expired, made.at, None, |_| None);
-        if made.were_contacts {
-            // One who is blocked learns the same as one who is removed.
-            self.contact_changed(caller, None, (other, name), ContactState::None);
-        }
+        // One who is blocked learns the same as one who is removed.
+        self.contact_changed(caller, None, (other, name), (ContactState::None, made.contact_audience));
         if made.chat.is_some() {
             self.delivery.receipts().ended(caller.user);
         }

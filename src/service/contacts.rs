@@ -4,7 +4,7 @@ use super::{ContactView, Refusal, Service};
 use crate::domain::{DirectMessages, ExternalId, Profile, SessionId, UserId};
 use crate::protocol::event::{ContactNotice, Notice};
 use crate::protocol::people::{ContactCommand, ContactData, ContactListOk, ContactListing, ContactStateWord};
-use crate::store::{ContactChange, ContactOutcome, ContactRole, ContactState, page_of};
+use crate::store::{ContactAudience, ContactChange, ContactOutcome, ContactRole, ContactState, page_of};
 
 /// A part of a list of contacts.
 #[derive(Debug, Clone)]
@@ -31,9 +31,9 @@ impl Service {
         let other = self.other_than(caller, name).await?;
         let changing = async {
             let outcome = self.store.change_contact(caller.user, other, change).await?;
-            if let ContactOutcome::Done { state, is_told: true } = outcome {
+            if let ContactOutcome::Done { state, audience } = outcome {
                 // As soon as it is committed, also where the caller hears of it no more.
-                self.contact_changed(caller, origin, (other, name), state);
+                self.contact_changed(caller, origin, (other, name), (state, audience));
             }
             Ok(outcome)
         };
@@ -62,19 +62,26 @@ impl Service {
         Ok(ContactList { users, next })
     }
 
-    /// Tells both sides, each of the other one.
+    /// Tells each side of the other one. The caller's other sessions hear of it whatever the other one may know.
     pub(super) fn contact_changed(
         &self,
         caller: &Profile,
         origin: Option<SessionId>,
         (other, name): (UserId, &ExternalId),
-        state: ContactState,
+        (state, audience): (ContactState, ContactAudience),
     ) {
         let change = match state {
             ContactState::None => ContactNotice::Removed,
             ContactState::Requested => ContactNotice::Requested,
             ContactState::Contact => ContactNotice::Accepted,
         };
+        let told = |user: &ExternalId| Notice::Contact { change, user: user.clone(), by: caller.external.clone() };
+        if audience != ContactAudience::Nobody {
+            self.notifier.notice_to_others(caller.user, origin, told(name));
+        }
+        if audience != ContactAudience::Both {
+            return;
+        }
         match state {
             ContactState::Requested => {}
             ContactState::None => self.notifier.people_changed([caller.user, other], None),
@@ -83,9 +90,7 @@ impl Service {
             }
             ContactState::Contact => {}
         }
-        let told = |user: &ExternalId| Notice::Contact { change, user: user.clone(), by: caller.external.clone() };
         self.notifier.notice(vec![other], told(&caller.external));
-        self.notifier.notice_to_others(caller.user, origin, told(name));
     }
 }
 

@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 
 use super::rows::profile;
-use super::{Error, Result, StatusRow, Store, enums};
+use super::{ContactAudience, Error, Result, StatusRow, Store, enums};
 use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, Profile, UserId, limits};
 
 /// A user that another one has blocked.
@@ -36,8 +36,8 @@ pub struct NewBlock {
     pub ended: Vec<StatusRow>,
     /// When.
     pub at: OffsetDateTime,
-    /// They were contacts, or one had requested the other.
-    pub were_contacts: bool,
+    /// Those who learn that the two are no contacts any more; nobody, where they were none and neither had requested the other.
+    pub contact_audience: ContactAudience,
 }
 
 /// The outcome of taking a block back.
@@ -59,7 +59,8 @@ impl Store {
         let blocks_max = i32::try_from(limits::BLOCKS_MAX).unwrap_or(i32::MAX);
         let rows = sqlx::query_file!("src/store/sql/put_block.sql", user.0, other.0, blocks_max).fetch_all(self.database()).await?;
         let last = rows.last().ok_or_else(unexpected)?;
-        let (chat, at, were_contacts) = (last.chat_id.map(ChatId), last.ended_at, last.were_contacts);
+        let (chat, at) = (last.chat_id.map(ChatId), last.ended_at);
+        let contact_audience = ContactAudience::of(last.were_contacts, last.is_told);
         match (last.outcome.as_str(), at) {
             ("done", Some(at)) => {
                 let ended = rows.into_iter().filter_map(|row| {
@@ -73,7 +74,7 @@ impl Store {
                         sender: UserId(row.sender_id?),
                     })
                 });
-                Ok(Blocking::Done(NewBlock { chat, ended: ended.collect(), at, were_contacts }))
+                Ok(Blocking::Done(NewBlock { chat, ended: ended.collect(), at, contact_audience }))
             }
             ("again", _) => Ok(Blocking::Again),
             ("too_many", _) => Ok(Blocking::TooMany),

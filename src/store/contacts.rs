@@ -37,8 +37,8 @@ pub enum ContactOutcome {
     Done {
         /// The state of the two.
         state: ContactState,
-        /// Something has changed, and the other one may learn of it.
-        is_told: bool,
+        /// Those who learn of it.
+        audience: ContactAudience,
     },
     /// There is no request that could be accepted or declined.
     NotFound,
@@ -46,6 +46,27 @@ pub enum ContactOutcome {
     Blocked,
     /// The user has as many contacts and requests as it may.
     TooMany,
+}
+
+/// Those who learn of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContactAudience {
+    /// Nobody: nothing has changed.
+    Nobody,
+    /// The sessions of the user alone: the other one has blocked it.
+    Itself,
+    /// The sessions of both.
+    Both,
+}
+
+impl ContactAudience {
+    pub(super) const fn of(has_changed: bool, is_told: bool) -> Self {
+        match (has_changed, is_told) {
+            (_, true) => Self::Both,
+            (true, false) => Self::Itself,
+            (false, false) => Self::Nobody,
+        }
+    }
 }
 
 /// A list of users that one of them sees.
@@ -76,20 +97,20 @@ impl Store {
     /// lock. [`Error::Invalid`]: both are the same user. [`Error::Failed`]: a defect.
     pub async fn change_contact(&self, user: UserId, other: UserId, change: ContactChange) -> Result<ContactOutcome> {
         let contacts_max = i32::try_from(limits::CONTACTS_MAX).unwrap_or(i32::MAX);
-        let (outcome, is_told) = match change {
+        let (outcome, audience) = match change {
             ContactChange::Request | ContactChange::Accept => {
                 let accepts = change == ContactChange::Accept;
                 let asked = sqlx::query_file!("src/store/sql/put_contact.sql", user.0, other.0, accepts, contacts_max);
                 let row = asked.fetch_one(self.database()).await?;
-                (row.outcome, row.is_told)
+                (row.outcome, ContactAudience::of(row.has_changed, row.is_told))
             }
             ContactChange::Decline | ContactChange::Remove => {
                 let declines = change == ContactChange::Decline;
                 let row = sqlx::query_file!("src/store/sql/drop_contact.sql", user.0, other.0, declines).fetch_one(self.database()).await?;
-                (row.outcome, row.is_told)
+                (row.outcome, ContactAudience::of(row.has_changed, row.is_told))
             }
         };
-        let done = |state| ContactOutcome::Done { state, is_told };
+        let done = |state| ContactOutcome::Done { state, audience };
         match outcome.as_str() {
             "none" => Ok(done(ContactState::None)),
             "requested" => Ok(done(ContactState::Requested)),

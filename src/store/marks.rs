@@ -3,7 +3,7 @@
 //! Moved marks are found by transaction and not by clock: a reader remembers which transactions the snapshot did not see that it
 //! read with, and asks for marks of those next time. What commits late is told late, never missed, and nothing is told again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::marks_cursor::MarksCursor;
 use super::{Result, Store, enums};
@@ -129,7 +129,7 @@ impl Store {
         };
         let (moved, large) = (row.moved.unwrap_or_default(), row.large.unwrap_or_default());
         let is_first = page_token.is_none();
-        let mut marks = match cursor {
+        let Marks { mut marks, reopened } = match cursor {
             Some(_) => self.moved_marks(user, &moved, &since, (!is_first).then_some(look.snapshot.as_str())).await?,
             None => self.latest_marks(user, &moved).await?,
         };
@@ -144,6 +144,8 @@ impl Store {
             if let Some(token) = endings.page_token.take() {
                 rest = Remainder::From(token);
                 marks.clear();
+            } else if !reopened.is_empty() {
+                self.hidden_endings(user, &marks, &reopened, &mut endings).await?;
             }
             endings.name_beside(&mut marks, row.ended);
         }
@@ -170,36 +172,54 @@ impl Store {
     }
 
     /// With a snapshot: as far as it saw them.
-    async fn moved_marks(
-        &self,
-        user: UserId,
-        chats: &[uuid::Uuid],
-        since: &Since,
-        seen_by: Option<&str>,
-    ) -> Result<Vec<(UserId, MovedMark)>> {
-        let mut marks = Vec::new();
+    async fn moved_marks(&self, user: UserId, chats: &[uuid::Uuid], since: &Since, seen_by: Option<&str>) -> Result<Marks> {
+        let mut marks = Marks::default();
         for chats in chats.chunks(CHATS_AT_ONCE) {
             let Since { next, pending } = since;
             let rows = sqlx::query_file!("src/store/sql/marks_since.sql", user.0, chats, next, large(), seen_by, pending);
             let rows = rows.fetch_all(self.database()).await?;
-            marks.extend(
-                rows.into_iter()
-                    .filter_map(|row| moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq)),
-            );
+            for row in rows {
+                let mark = moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq);
+                marks.push(mark, row.was_closed);
+            }
         }
         Ok(marks)
     }
 
-    async fn latest_marks(&self, user: UserId, chats: &[uuid::Uuid]) -> Result<Vec<(UserId, MovedMark)>> {
+    async fn latest_marks(&self, user: UserId, chats: &[uuid::Uuid]) -> Result<Marks> {
+        let mut marks = Marks::default();
         if chats.is_empty() {
-            return Ok(Vec::new());
+            return Ok(marks);
         }
         let rows =
             sqlx::query_file!("src/store/sql/marks_latest.sql", user.0, chats, large(), LATEST_MAX).fetch_all(self.database()).await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq))
-            .collect())
+        for row in rows {
+            let mark = moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq);
+            marks.push(mark, row.was_closed);
+        }
+        Ok(marks)
+    }
+
+    /// Rows that ended while these chats were closed are told by the marks that pass them, and not before.
+    async fn hidden_endings(
+        &self,
+        user: UserId,
+        marks: &[(UserId, MovedMark)],
+        reopened: &HashSet<ChatId>,
+        endings: &mut Endings,
+    ) -> Result<()> {
+        let (mut chats, mut users, mut up_to) = (Vec::new(), Vec::new(), Vec::new());
+        for (member, mark) in marks.iter().filter(|(_, mark)| reopened.contains(&mark.chat)) {
+            chats.push(mark.chat.0);
+            users.push(member.0);
+            up_to.push(mark.delivered.max(mark.read).0);
+        }
+        let rows = sqlx::query_file!("src/store/sql/hidden_endings.sql", user.0, &chats, &users, &up_to, LATEST_MAX);
+        for row in rows.fetch_all(self.database()).await? {
+            let exception = Exception { message: MessageId(row.message_id), status: row.status.into(), reason: row.reason };
+            endings.push(UserId(row.user_id), ChatId(row.chat_id), row.member, exception);
+        }
+        Ok(())
     }
 
     async fn endings_latest(&self, user: UserId) -> Result<Endings> {
@@ -354,6 +374,24 @@ impl PageToken {
     /// Before everything that has ended.
     const fn first(look: Look) -> Self {
         Self { transaction: 0, message: MessageId(uuid::Uuid::nil()), user: UserId(0), look }
+    }
+}
+
+/// Marks of members, as the user may know them.
+#[derive(Debug, Default)]
+struct Marks {
+    marks: Vec<(UserId, MovedMark)>,
+    /// Those of their chats that were closed once.
+    reopened: HashSet<ChatId>,
+}
+
+impl Marks {
+    fn push(&mut self, mark: Option<(UserId, MovedMark)>, was_closed: bool) {
+        let Some((user, mark)) = mark else { return };
+        if was_closed {
+            self.reopened.insert(mark.chat);
+        }
+        self.marks.push((user, mark));
     }
 }
 

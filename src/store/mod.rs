@@ -71,7 +71,7 @@ pub use blocks::{BlockedUser, Blocking, NewBlock, Unblocking};
 pub use caps::{CapPlace, Capped};
 pub use chats::{ChatView, Member, MemberMarks, StatusOf};
 pub use collations::{ChangedCollation, changed_collations, judge_collations};
-pub use contacts::{ContactChange, ContactOutcome, ContactRole, ContactState, ContactView};
+pub use contacts::{ContactAudience, ContactChange, ContactOutcome, ContactRole, ContactState, ContactView};
 pub use data_keys::UnfitKeys;
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, Discarded, PutBack};
 pub use devices::{DevicePlace, DevicesPurged};

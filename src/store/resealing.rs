@@ -1,7 +1,7 @@
 //! Sealing of stored messages, for the job: of those that are plain, and of those under a data key that a rotation replaces. A page at a
 //! time.
 //!
-//! A page is read, sealed here, and written by one statement that leaves alone what was recalled or sealed meanwhile. So a page that is done
+//! A page is read, sealed here, and written by one statement that leaves alone what was recalled, emptied or sealed meanwhile. So a page that is done
 //! twice, or by two nodes, changes nothing the second time.
 
 use std::collections::HashSet;

@@ -40,8 +40,8 @@ const FUNCTIONS: [(&str, &str); 18] = [
     ("restante_waiting_rows", "the low watermark passes no row before its end is written"),
 ];
 
-/// Those that know of departures beside the rule: they note one, write its end, or ask first whether there is any.
-const DEPARTURES: [&str; 8] = [
+/// Those that know of departures beside the rule: they note one, write its end, note how far it goes, or ask first whether there is any.
+const DEPARTURES: [&str; 9] = [
     "locate_acked",
     "restante_departed",
     "restante_end_departures",
@@ -49,6 +49,7 @@ const DEPARTURES: [&str; 8] = [
     "restante_put_block",
     "restante_remove_followers",
     "restante_remove_members",
+    "restante_reopen_chat",
     "unfinished",
 ];
 

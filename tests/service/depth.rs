@@ -106,6 +106,7 @@ fn of_chats_and_people(&Member { name, user, joined }: &Member) -> Vec<String> {
         dead(&format!("null, '{name}', '{first}'")),
         format!("select restante_direct_chat({user}, {user})"),
         format!("select restante_put_block({user}, {alice}, 10000), restante_take_block_back({user}, {alice})"),
+        format!("select restante_reopen_chat('{chat}', {user}, {alice}), restante_told_mark(2, 2, 1)"),
         format!(
             "select restante_block('{name}', 'alice'), restante_unblock('{name}', 'alice'), restante_has_blocked(array[{user}], {user}), restante_are_contacts({user}, {user})"
         ),

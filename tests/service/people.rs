@@ -5,6 +5,7 @@ mod contacts;
 mod function;
 mod invitations;
 mod quiet;
+mod reopened;
 mod table;
 
 use restante::domain::DirectMessages;

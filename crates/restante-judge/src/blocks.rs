@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::findings::{Findings, Rule};
-use super::history::{Event, History, Record, Status};
+use super::history::{Event, History, Receipt, Record, Status};
 use super::index::Index;
 use super::snapshot::Row;
 use super::trace::Trace;
@@ -144,7 +144,22 @@ fn told(index: &Index<'_>, History { client, user, records }: &History, findings
             Event::Gap { from, to, reason, .. } if reason == GAP && !has_blocked => {
                 findings.add(Rule::BlockTold, || format!("{client} was told that {from} to {to} is {reason}, and has blocked nobody"));
             }
+            Event::Told(receipt) => told_by_itself(index, (client, user, *at_ms), receipt, findings),
             _ => {}
+        }
+    }
+}
+
+/// A row that a block has ended is named beside a mark that passes it, and not by itself: its sender would hear of the block.
+fn told_by_itself(index: &Index<'_>, (client, user, at_ms): (&str, &str, u64), receipt: &Receipt, findings: &mut Findings) {
+    let named = receipt.messages.iter().map(|id| (*id, receipt.status)).chain(receipt.except.iter().copied());
+    for (id, status) in named.filter(|(_, status)| *status == Status::Expired) {
+        let (Some(message), Some(row)) = (index.message(id), index.row(id, &receipt.user)) else { continue };
+        let is_by_a_block = row.reason == UNDELIVERED && index.policies.may_have_ended(id, user, &receipt.user);
+        if is_by_a_block && receipt.up_to.is_none_or(|up_to| up_to < message.seq) {
+            findings.add(Rule::BlockTold, || {
+                format!("{client} was told at {at_ms} ms that {id} is {status:?} for {}, and no mark passes it", receipt.user)
+            });
         }
     }
 }

@@ -67,7 +67,7 @@ rules! {
     Reshown "reshown" "A message that was recalled reaches nobody on a connection that began after the answer, or after the connection was told.";
     Notice "notice" "Who has a message that was recalled has one notice behind it, which comes; nobody else has one.";
     Blocked "blocked" "Of two users of whom one blocks the other no direct message is accepted, and what waited from the one who is blocked ended with the block and reaches nobody later.";
-    BlockTold "block-told" "Nobody is told of being blocked: no status gives that reason, and only who has blocked hears of such gaps.";
+    BlockTold "block-told" "Nobody is told of being blocked: no status gives that reason, what a block has ended is named by no receipt but a mark that passes it, and only who has blocked hears of such gaps.";
     Stranger "stranger" "Where only contacts may write to one another, no direct message between two that are none is accepted.";
     RefusedUnblocked "refused-unblocked" "A direct message is refused only where one of the two may block the other, or they may be no contacts and have to be; never one that was confirmed before.";
     Revoked "revoked" "Where a revocation was answered, its tokens open no session and are served nothing once the stated time is over.";

@@ -41,6 +41,7 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
             "preferences",
             "presence_leases",
             "recalls",
+            "reopened_chats",
             "revocations",
             "statistics",
             "statistics_journal",

@@ -1,12 +1,20 @@
--- marks_latest: the marks that moved last in these chats, for a client that does not say what it knows; primary keys of chat_members and marks
+-- marks_latest: the marks that moved last in these chats, for a client that does not say what it knows; primary keys of chat_members, marks and reopened_chats
+-- Of a chat that was closed once no move is told that was made while it was.
 select cm.chat_id as "chat_id!", cm.user_id as "user_id!", u.external_id as "member!", cm.delivered_seq as "delivered_seq!", cm.read_seq as "read_seq!",
-       cm.joined_seq as "joined_seq!"
+       cm.joined_seq as "joined_seq!", cm.was_closed as "was_closed!"
 from unnest($2::uuid[]) moved (chat_id)
 cross join lateral (
-  select x.chat_id, x.user_id, x.joined_seq, k.delivered_seq, k.read_seq, k.marked_xid
+  select x.chat_id, x.user_id, x.joined_seq, k.delivered_seq, k.read_seq, k.marked_xid, k.was_closed
   from chat_members x
   cross join lateral (
     select y.delivered_seq, y.read_seq, y.marked_xid from marks y where y.chat_id = x.chat_id and y.user_id = x.user_id order by y.step desc limit 1
+  ) n
+  left join lateral (select y.* from reopened_chats y where y.chat_id = x.chat_id and y.user_id = x.user_id limit 1) r on true
+  cross join lateral (
+    select case when r.chat_id is null then n.delivered_seq else restante_told_mark(n.delivered_seq, r.delivered_seq, r.told_delivered_seq) end as delivered_seq,
+           case when r.chat_id is null then n.read_seq else restante_told_mark(n.read_seq, r.read_seq, r.told_read_seq) end as read_seq,
+           case when n.delivered_seq <= r.delivered_seq and n.read_seq <= r.read_seq then r.told_xid else n.marked_xid end as marked_xid,
+           r.chat_id is not null as was_closed
   ) k
   where x.chat_id = moved.chat_id and x.user_id <> $1 and x.left_seq is null and k.delivered_seq > x.joined_seq
   limit $3

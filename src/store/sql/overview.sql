@@ -7,10 +7,10 @@ select pg_current_snapshot()::text as "snapshot!",
          + restante_has_untaken($1, 'alert')::integer as "alert_last_seq!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'event' order by i.step desc limit 1)
          + restante_has_untaken($1, 'event')::integer as "event_last_seq!",
-       exists (select 1 from endings e where e.sender_id = $1 and e.class = 'chat' and e.ended_xid >= (select coalesce($2::text, '0')::xid8))
+       exists (select 1 from endings e where e.sender_id = $1 and e.class = 'chat' and not e.is_hidden and e.ended_xid >= (select coalesce($2::text, '0')::xid8))
          or exists (
            select 1 from unnest((select $5::text[]::xid8[])) w (xid)
-           cross join lateral (select 1 from endings e where e.sender_id = $1 and e.class = 'chat' and e.ended_xid = w.xid limit 1) e) as "ended!",
+           cross join lateral (select 1 from endings e where e.sender_id = $1 and e.class = 'chat' and not e.is_hidden and e.ended_xid = w.xid limit 1) e) as "ended!",
        exists (select 1 from invitations i where i.user_id = $1 and i.declined_at is null and i.expires_at > now()) as "invited!",
        (select p.muted_chats from preferences p where p.user_id = $1) as "muted_chats?",
        (select d.session_no from devices d where d.user_id = $1 and d.device_id = $4) as "session_no?",

@@ -103,6 +103,27 @@ async fn what_is_recalled_or_sealed_while_a_page_is_sealed_stays_as_it_is() {
     assert_eq!(number(&pool, untouched).await, 2);
 }
 
+/// Broken by a write that looks for recalls alone: the event said again what its publisher had said.
+#[tokio::test]
+async fn an_event_that_an_erasure_empties_while_a_page_is_sealed_stays_empty() {
+    let db = database().await;
+    let pool = db.pool(4).await;
+    run(&pool, "select restante_publish('anna', 'like', '{\"said\": \"zyzzyvaglu\"}', array['bob'])").await;
+    run(&pool, "select restante_erase_user('anna', true); update erasures set stage = 'events'").await;
+    let store = switched_on(&pool).await;
+    let mut transaction = pool.begin().await.unwrap();
+    sqlx::query("select restante_erase_events((select id from users where external_id = 'anna'), 1000)")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let passing = tokio::spawn(async move { Seal::new(store).pass("").await.map(|passed| passed.rows) });
+    until_true(&pool, crate::support::SOMEBODY_WAITS).await;
+    transaction.commit().await.unwrap();
+    assert_eq!(passing.await.unwrap().unwrap(), 0);
+    let emptied = "select count(*) from messages where content is null and metadata is null and sealed is null and key_id is null";
+    assert_eq!((number(&pool, "select count(*) from messages").await, number(&pool, emptied).await), (1, 1));
+}
+
 /// Broken by a sweep that takes a sealed row for done, and by a key that goes while a row names it.
 #[tokio::test]
 async fn a_rotation_brings_every_row_under_the_new_key_and_removes_the_former_one() {

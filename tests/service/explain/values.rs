@@ -116,6 +116,7 @@ const VALUES: &[(&str, &str)] = &[
     ("leave", "'{nil}', 2500"),
     ("locate", "array[{user}, {user}], array['{one}', '{two}']::uuid[]"),
     ("locate_acked", "array[{user}, {user}], array['{one}', '{two}']::uuid[], true"),
+    ("hidden_endings", "{user}, array['{chat}']::uuid[], array[{user}]::bigint[], array[20]::bigint[], 1000"),
     ("marks_latest", "{user}, array['{chat}']::uuid[], 51, 1000"),
     ("marks_since", "{user}, array['{chat}']::uuid[], '0', 51, null, array['100']"),
     ("may_send", "{user}, '{chat}', null"),

@@ -197,6 +197,27 @@ async fn in_groups_messages_come_and_who_is_blocked_cannot_bring_the_other_into_
     stop(world).await;
 }
 
+/// Broken by asking for blocks of members, too, where one of the names was new.
+#[tokio::test]
+async fn a_member_that_has_blocked_the_admin_is_passed_over_whoever_is_named_beside_it() {
+    let world = two_nodes().await;
+    let (_, one, other, pool) = &world;
+    let chat = group(pool, &["alice", "bob"]).await;
+    crate::support::users(pool, &["known", "shy"]).await;
+    for user in ["bob", "shy"] {
+        block(other, user, "alice").await;
+    }
+    let members = format!("/v1/chats/{chat}/members");
+    for (beside, status) in [("known", 200), ("new-1", 200), ("shy", 403)] {
+        let (answered, answer) = one.api("alice").post(&members, json!({"userIds": ["bob", beside]})).await;
+        assert_eq!(answered, status, "{beside}: {answer}");
+    }
+    let (status, answer) = one.api("alice").post(&members, json!({"userIds": ["shy", "new-2"]})).await;
+    assert_eq!((status, &answer["error"]["code"]), (403, &json!("not_accepted")));
+    assert_eq!(one.api("alice").get(&format!("/v1/chats/{chat}")).await.1["memberCount"], 4);
+    stop(world).await;
+}
+
 #[tokio::test]
 async fn no_direct_chat_begins_between_the_two_and_one_that_is_there_is_found() {
     let world = two_nodes().await;

@@ -128,6 +128,39 @@ async fn a_block_ends_a_contact_as_a_removal_does_and_hides_what_the_blocked_req
 }
 
 /// Broken by leaving `p_verdicts` out of the short way of `restante_accept`.
+/// Broken by telling both sides or none: the other connection of the blocked one heard nothing, and so it knew of the block.
+#[tokio::test]
+async fn what_the_blocked_does_is_told_to_its_own_connections_as_ever_and_to_nobody_else() {
+    let world = two_nodes().await;
+    let (_, one, other, pool) = &world;
+    let (mut anna, mut also_anna) = (one.connect("anna").await, other.connect("anna").await);
+    let (mut ben, mut also_ben) = (one.connect("ben").await, other.connect("ben").await);
+    block(other, "ben", "anna").await;
+    for (command, event, state) in [("request", "contact:requested", "requested"), ("remove", "contact:removed", "none")] {
+        let answer = anna.ask(&format!("contact:{command}"), json!({"userId": "ben"})).await;
+        assert_eq!(answer["data"], json!({"userId": "ben", "state": state}));
+        assert_eq!(also_anna.event(event).await, json!({"userId": "ben", "by": "anna"}));
+    }
+    // The one who blocks neither sees a request nor ends it.
+    anna.ask("contact:request", json!({"userId": "ben"})).await;
+    also_anna.event("contact:requested").await;
+    assert_eq!(ben.ask("contact:decline", json!({"userId": "anna"})).await["data"]["code"], "not_found");
+    assert_eq!(ben.ask("contact:remove", json!({"userId": "anna"})).await["data"]["state"], "none");
+    let declined = sqlx::query("select restante_decline_contact('ben', 'anna')").execute(pool).await.unwrap_err();
+    assert_eq!(declined.into_database_error().unwrap().code().as_deref(), Some("P0002"));
+    assert_eq!(list(one, "anna", "requested").await, ["ben"]);
+    // A block by the blocked one ends its request, of which the other one has never heard.
+    block(one, "anna", "ben").await;
+    for socket in [&mut anna, &mut also_anna] {
+        assert_eq!(socket.event("contact:removed").await, json!({"userId": "ben", "by": "anna"}));
+    }
+    assert_eq!(list(one, "anna", "requested").await, [""; 0]);
+    for socket in [&mut ben, &mut also_ben, &mut anna, &mut also_anna] {
+        assert_eq!(of(socket, &TOLD).await, Vec::<Value>::new());
+    }
+    stop(world).await;
+}
+
 #[tokio::test]
 async fn where_only_contacts_write_to_one_another_others_are_refused_as_behind_a_block_and_groups_are_open() {
     let world = two_nodes_under(DirectMessages::Contacts).await;

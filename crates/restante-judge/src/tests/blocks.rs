@@ -47,13 +47,20 @@ fn connects_again(case: Case) -> Case {
     at(case, 8_000, 2, Event::Connecting { node: 0, device: Some("phone".into()), since: None })
 }
 
+/// Anna is told a mark up to this number, which excepts the third message.
+fn passed(anna: Script, up_to: i64) -> Script {
+    let except = vec![(id(3), Status::Expired)];
+    let receipt = Receipt { chat: CHAT, user: "ben".into(), status: Status::Delivered, messages: vec![], up_to: Some(up_to), except };
+    anna.then(1, Event::Told(receipt))
+}
+
 #[test]
 fn what_was_delivered_before_a_block_and_what_ended_with_it_is_accepted() {
     assert_eq!(broken_with(direct(Case::good()), [block(true, 5_000, Some(5_010))]), []);
     assert_eq!(broken_with(waited(), [block(true, 5_000, Some(5_010))]), []);
     assert_eq!(broken_with(waited(), [block(true, 5_000, None)]), [], "nobody knows when it was done");
     let mut told = waited();
-    told.anna = told.anna.told(Status::Expired, &[3]);
+    told.anna = passed(told.anna, 3);
     assert_eq!(broken_with(told, [block(true, 5_000, Some(5_010)), block(false, 6_000, Some(6_010))]), [], "once it is open again");
     let mut in_sql = waited();
     in_sql.evidence.acts = block(true, 5_000, Some(5_010));
@@ -142,6 +149,11 @@ fn sender_that_is_told_why_is_found() {
     let mut case = waited();
     case.anna = case.anna.then(1, Event::ToldWhy { chat: CHAT, reason: "undelivered".into() });
     assert_eq!(broken_with(case, [block(true, 5_000, Some(5_010))]), []);
+    for by_itself in [passed(waited().anna, 2), passed(waited().anna, 0), waited().anna.told(Status::Expired, &[3])] {
+        let case = waited().with_anna(by_itself);
+        let requests = [block(true, 5_000, Some(5_010)), block(false, 6_000, Some(6_010))];
+        assert_eq!(broken_with(case, requests), [Rule::BlockTold], "no mark passes it");
+    }
     let mut case = waited();
     case.anna = case.anna.then(1, Event::ToldWhy { chat: CHAT, reason: "blocked".into() });
     assert_eq!(broken_with(case, [block(true, 5_000, Some(5_010))]), [Rule::BlockTold]);

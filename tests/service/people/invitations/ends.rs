@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{World, befriend, waiting};
 use crate::people::{block, of, stop, two_nodes_under, unblock};
 use crate::support::fixtures::{LockHolder, store};
-use crate::support::{SOMEBODY_WAITS, number};
+use crate::support::{SOMEBODY_WAITS, number, until_true};
 
 /// Broken by deleting what is declined: it was made again.
 #[tokio::test]
@@ -60,6 +60,33 @@ async fn a_block_ends_what_the_blocked_has_invited_to_and_it_invites_no_more() {
     unblock(one, "carol", "anna").await;
     assert_eq!(of(&mut carol, &["chat:invited"]).await, Vec::<Value>::new(), "no flood");
     assert_eq!(world.add_carol().await.0, 200);
+    stop(world.parts).await;
+}
+
+/// Broken by ending with a block what is declined, too: another admin, or the same one after the block, invited again.
+#[tokio::test]
+async fn what_was_declined_stays_declined_when_its_inviter_is_blocked_unblocked_leaves_or_is_erased() {
+    let world = World::new().await;
+    let [one, other] = world.nodes();
+    let decline = json!({"chatId": world.chat});
+    assert_eq!(other.api("carol").post("/v1/invitations/decline", decline).await.0, 200);
+    block(one, "carol", "anna").await;
+    unblock(one, "carol", "anna").await;
+    let (status, refused) = world.add_carol().await;
+    assert_eq!((status, &refused["error"]["code"]), (403, &json!("not_accepted")), "the block is over");
+    block(one, "carol", "anna").await;
+    assert_eq!(one.api("anna").post(&world.path("/leave"), json!({})).await.0, 200);
+    let by_ben = async || other.api("ben").post(&world.path("/members"), json!({"userIds": ["carol"]})).await;
+    let (status, refused) = by_ben().await;
+    assert_eq!((status, &refused["error"]["code"]), (403, &json!("not_accepted")), "another admin");
+    assert_eq!(waiting(one, "carol").await, [""; 0]);
+    assert!([200, 202].contains(&one.admin().post("/v1/admin/erasures", json!({"userId": "anna", "content": "keep"})).await.0));
+    until_true(world.pool(), "select count(*) > 0 and bool_and(done_at is not null) from erasures").await;
+    assert_eq!(by_ben().await.0, 403, "its inviter is no more");
+    assert_eq!(number(world.pool(), "select count(*) from invitations where declined_at is not null and inviter_id is null").await, 1);
+    // Once it has expired it is as one that was never made.
+    sqlx::query("update invitations set invited_at = '2026-01-01', expires_at = '2026-01-02'").execute(world.pool()).await.unwrap();
+    assert_eq!(by_ben().await.1["invited"], json!(["carol"]));
     stop(world.parts).await;
 }
 
