@@ -277,6 +277,7 @@ declare
   v_gone      uuid[];    -- ids that may be those of messages that were removed
   v_members   integer[]; -- items whose senders are members
   v_outsiders integer[]; -- items whose senders are not; null when all are
+  v_lonely    integer[]; -- items that nobody but the sender is a member for; null when there are none
   v_chat_at   tid[];     -- per item: where the head of its chat is, when it is accepted
   v_accepted  bigint;    -- items accepted
   v_free      integer[]; -- places in recipients whose inboxes are locked here (only looked at when p_skip_held)
@@ -381,6 +382,7 @@ begin
     select array_agg(q.ord) into v_outsiders
       from (select generate_subscripts(p_ids, 1) as ord except all select unnest(v_members)) q;
   end if;
+  select array_agg(q.ord) into v_lonely from (select generate_subscripts(p_ids, 1) as ord except select unnest(places)) q;
   select array_agg(q.outcome), array_agg(q.seq), array_agg(q.class), array_agg(q.first_chat), array_agg(q.first_time), array_agg(q.at), count(q.at)
     into outcomes, seqs, classes, first_chats, first_times, v_chat_at, v_accepted
     from (
@@ -421,6 +423,11 @@ begin
                 cross join lateral (select split_part(x.direct_key, ':', 1)::bigint as one, split_part(x.direct_key, ':', 2)::bigint as two) p
                where u.verdict <> 'yes' and x.id = u.chat and x.kind = 'direct' and p.one <> p.two
                  and (u.verdict <> 'contacts' or not restante_are_contacts(p.one, p.two))
+              union all
+              -- The other one was erased: it has left their chat, and nobody will come to it.
+              select 'not_accepted' from chats x
+               where u.ord = any (v_lonely) and x.id = u.chat and x.kind = 'direct'
+                 and split_part(x.direct_key, ':', 1) <> split_part(x.direct_key, ':', 2)
               limit 1
             ) b on true
           offset 0 -- so that an outcome is found once, and not wherever it is used
@@ -544,7 +551,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, p_verdicts text[], p_sealed bytea[], p_key text, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, p_verdicts text[], p_sealed bytea[], p_key text, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or was erased, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_accept_contact(p_user text, p_other text) RETURNS text
     LANGUAGE plpgsql
@@ -564,7 +571,7 @@ declare
   v_taken record;
 begin
   select t.outcome, t.joined_seq into v_taken
-    from restante_take_invitation((select u.id from users u where u.external_id = p_user), p_chat, 5000) t;
+    from restante_take_invitation((select u.id from users u where u.is_current and u.external_id = p_user), p_chat, 5000) t;
   case v_taken.outcome
     when 'not_found' then
       raise exception 'user % is not invited to chat %', p_user, p_chat using errcode = 'no_data_found';
@@ -617,7 +624,7 @@ begin
     elsif v_outcomes[n] = 'not_a_member' then
       raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
     elsif v_outcomes[n] = 'not_accepted' then
-      raise exception 'one of the members of chat % has blocked the other, message % is not accepted', v_chats[n], v_ids[n]
+      raise exception 'one of the members of chat % has blocked the other or was erased, message % is not accepted', v_chats[n], v_ids[n]
         using errcode = 'insufficient_privilege';
     elsif v_outcomes[n] = 'purged' then
       raise exception 'message id % is from before messages of chat % that were removed, its message may have been one of them', v_ids[n], v_chats[n]
@@ -818,7 +825,7 @@ declare
 begin
   perform restante_needs_read_committed();
   select coalesce(array_agg(u.id) filter (where u.id is not null), '{}'), array_agg(x.name) filter (where u.id is null) into v_users, v_unknown
-    from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true;
+    from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.is_current and y.external_id = x.name limit 1) u on true;
   if v_unknown is not null then
     v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max, p_contacts_only);
     if v_refused is not null then
@@ -1123,24 +1130,6 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live under which boots, and with which secrets do they speak?';
-
-CREATE FUNCTION restante_begin_direct_anew(p_user bigint, p_chat uuid) RETURNS void
-    LANGUAGE plpgsql
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET jit TO 'off'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-declare
-  v_last bigint;
-begin
-  perform restante_needs_read_committed();
-  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
-  -- A statement after the lock: nothing is accepted meanwhile.
-  update chat_members m set joined_seq = v_last where m.chat_id = p_chat and m.user_id = p_user and m.left_seq is null and m.joined_seq < v_last;
-end $$;
-
-COMMENT ON FUNCTION restante_begin_direct_anew(p_user bigint, p_chat uuid) IS 'The member of a direct chat sees nothing of what was said in it so far, as if it had joined now. A direct chat cannot be left: the other member may write to it.';
 
 CREATE FUNCTION restante_block(p_user text, p_other text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1798,8 +1787,8 @@ declare
   v_messages  uuid[];
   v_users     bigint[];
 begin
-  select u.id into v_sender from users u where u.external_id = p_sender;
-  select u.id into v_recipient from users u where u.external_id = p_recipient;
+  select u.id into v_sender from users u where u.is_current and u.external_id = p_sender;
+  select u.id into v_recipient from users u where u.is_current and u.external_id = p_recipient;
   -- No user has this name, so nothing of that user failed.
   if (p_sender is not null and v_sender is null) or (p_recipient is not null and v_recipient is null) then
     return;
@@ -1863,7 +1852,7 @@ CREATE FUNCTION restante_decline_invitation(p_user text, p_chat uuid) RETURNS bo
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-  v_outcome text := restante_turn_down_invitation((select u.id from users u where u.external_id = p_user), p_chat);
+  v_outcome text := restante_turn_down_invitation((select u.id from users u where u.is_current and u.external_id = p_user), p_chat);
 begin
   if v_outcome = 'not_found' then
     raise exception 'user % is not invited to chat %', p_user, p_chat using errcode = 'no_data_found';
@@ -1977,7 +1966,7 @@ begin
     from (
       select o.id as other, k.key, c.id as chat
         from (select generate_subscripts(p_users, 1) as ord, unnest(p_users) as id, unnest(p_others) as name) u
-        left join lateral (select x.id from users x where x.external_id = u.name offset 0) o on true
+        left join lateral (select x.id from users x where x.is_current and x.external_id = u.name offset 0) o on true
         cross join lateral (select case when o.id is not null then least(u.id, o.id) || ':' || greatest(u.id, o.id) end as key offset 0) k
         left join lateral (select x.id from chats x where x.direct_key = k.key offset 0) c on true
        order by u.ord
@@ -2001,7 +1990,7 @@ begin
       from (
         select case when o.id is not null then least(u.id, o.id) || ':' || greatest(u.id, o.id) end as key
           from (select generate_subscripts(p_users, 1) as ord, unnest(p_users) as id, unnest(p_others) as name) u
-          left join lateral (select x.id from users x where x.external_id = u.name offset 0) o on true
+          left join lateral (select x.id from users x where x.is_current and x.external_id = u.name offset 0) o on true
          order by u.ord
       ) q;
   end if;
@@ -2188,27 +2177,25 @@ begin
   delete from feed_publishers p where p.user_id = p_user;
   delete from invitations i where i.user_id = p_user;
   perform restante_end_invitations(null, array(select distinct i.user_id from invitations i where i.inviter_id = p_user), p_user);
-  -- A device that has connected since is that of somebody with a newer token.
-  delete from devices d
-   where d.user_id = p_user
-     and (d.last_seen_at <= v_one.asked_at or not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp())));
-  -- It stays a follower of everyone, from here on. Under these locks nothing is taken, and a statement after them sees what was.
-  perform from (select unnest('{alert,event}'::inbox_class[]) as class) c
-    cross join lateral (select from inboxes x where x.user_id = p_user and x.class = c.class order by x.step desc limit 1 for no key update) i;
-  update followers f set cursor_seq = h.last_seq, followed_seq = h.last_seq
-    from (select s.class, y.last_seq
-            from feeds s
-            cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) y
-           where s.feed_id = '00000000-0000-0000-0000-000000000001') h
-   where f.user_id = p_user and f.feed_id = '00000000-0000-0000-0000-000000000001' and f.class = h.class and f.cursor_seq < h.last_seq;
+  if v_one.round = 2 then
+    delete from devices d where d.user_id = p_user;
+    delete from followers f where f.user_id = p_user;
+    -- Blocks that were under way while the name passed on.
+    perform restante_move_blocks(p_user, v_one.successor_id, 1000);
+  else
+    -- A device that has connected since is that of somebody with a newer token, whose connection ends when the name passes on.
+    delete from devices d
+     where d.user_id = p_user
+       and (d.last_seen_at <= v_one.asked_at or not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp())));
+  end if;
   update erasures e
      set round = 2, done_at = case v_one.round when 2 then clock_timestamp() end,
-         stage = 'chats', chat_id = '00000000-0000-0000-0000-000000000000', class = 'chat', seq = 0
+         stage = 'name', chat_id = '00000000-0000-0000-0000-000000000000', class = 'chat', seq = 0
    where e.user_id = p_user;
   return v_one.round = 2;
 end $$;
 
-COMMENT ON FUNCTION restante_end_erasure_round(p_user bigint) IS 'Ends a round of an erasure: the profile goes again, and publishing, invitations, devices, and events for everyone that the user has not got. True: this was the second one, and the erasure is done.';
+COMMENT ON FUNCTION restante_end_erasure_round(p_user bigint) IS 'Ends a round of an erasure: the profile goes again, and publishing, invitations and devices, in the second round also that the user follows everyone. True: this was the second one, and the erasure is done.';
 
 CREATE FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint DEFAULT NULL::bigint) RETURNS bigint[]
     LANGUAGE plpgsql
@@ -2444,16 +2431,15 @@ declare
 begin
   perform restante_needs_read_committed();
   -- Of two that erase the same user the second waits here, and sees what the first has noted.
-  select u.id into v_user from users u where u.external_id = p_user for no key update;
+  select u.id into v_user from users u where u.is_current and u.external_id = p_user for no key update;
   if v_user is null then
     outcome := 'not_found';
   else
     insert into erasures as e (user_id, empties) values (v_user, p_empties)
       on conflict on constraint a_user_is_erased_once do update
-        set empties = excluded.empties or e.done_at is null and e.empties, emptied = case when e.done_at is null then e.emptied else 0 end,
-            asked_at = excluded.asked_at, round = 1, stage = 'chats', chat_id = excluded.chat_id, class = excluded.class, seq = 0, done_at = null
-        -- One that is under way goes on, unless more is wanted now.
-        where e.done_at is not null or excluded.empties > e.empties;
+        set empties = true, asked_at = excluded.asked_at, round = 1, stage = 'chats', chat_id = excluded.chat_id, class = excluded.class, seq = 0
+        -- One that is under way goes on, unless more is wanted now. One that is done has no name.
+        where excluded.empties > e.empties;
     outcome := case when found then 'begun' else 'running' end;
     perform restante_forget_profile(v_user);
     select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
@@ -2463,7 +2449,7 @@ begin
                          outcome, p_actor, p_node);
 end $$;
 
-COMMENT ON FUNCTION restante_erase_user(p_user text, p_empties boolean, p_lifetime interval, p_actor text, p_node uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (for p_lifetime, restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after its end it begins anew, which changes nothing where nothing has come since.';
+COMMENT ON FUNCTION restante_erase_user(p_user text, p_empties boolean, p_lifetime interval, p_actor text, p_node uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (for p_lifetime, restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after the name has passed on, it erases the user that has it now.';
 
 CREATE TABLE event_exceptions (
     message_id uuid NOT NULL,
@@ -3004,7 +2990,8 @@ begin
   delete from preferences p where p.user_id = p_user;
   delete from last_seen l where l.user_id = p_user;
   delete from user_limits l where l.user_id = p_user;
-  delete from accounts a where a.name = (select u.external_id from users u where u.id = p_user);
+  -- One that has passed on its name has no account.
+  delete from accounts a where a.name = (select u.external_id from users u where u.id = p_user and u.is_current);
 end $$;
 
 COMMENT ON FUNCTION restante_forget_profile(p_user bigint) IS 'Removes what is stored of a user beside its id: name, picture, preferences, when it came and was seen, its account and raised limits. Repeated, it does nothing.';
@@ -3024,7 +3011,7 @@ declare
   v_sender bigint;
 begin
   perform restante_needs_read_committed();
-  select u.id into v_user from users u where u.external_id = p_user;
+  v_user := restante_recipient(p_message, p_user);
   -- A row that waits ends; a dead letter has ended already and only gets the last word.
   update message_status s set status = 'failed', ended = 'discarded', reason = p_reason
    where s.message_id = p_message and s.user_id = v_user
@@ -3150,7 +3137,7 @@ declare
 begin
   select min(a.outcome) filter (where a.outcome not in ('done', 'invited')), array_agg(a.external_id order by a.external_id collate "C") filter (where a.outcome = 'invited')
     into v_outcome, v_invited
-    from restante_add_named_members(p_chat, (select u.id from users u where u.external_id = p_inviter), p_users, true, 5000, true) a;
+    from restante_add_named_members(p_chat, (select u.id from users u where u.is_current and u.external_id = p_inviter), p_users, true, 5000, true) a;
   if v_outcome is not null then
     raise exception 'user % cannot invite these users to chat %: %', p_inviter, p_chat, v_outcome using errcode =
       case v_outcome when 'too_many_members' then 'program_limit_exceeded' when 'too_many_invitations' then 'program_limit_exceeded' else 'insufficient_privilege' end;
@@ -3297,6 +3284,27 @@ CREATE FUNCTION restante_leave(p_node uuid, p_grace_ms integer) RETURNS void
 $$;
 
 COMMENT ON FUNCTION restante_leave(p_node uuid, p_grace_ms integer) IS 'A node ends as planned: it counts as gone after a grace, in which its users may come to other nodes. Another node takes it out.';
+
+CREATE FUNCTION restante_leave_direct(p_user bigint, p_chat uuid) RETURNS bigint
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_last  bigint;
+  v_other bigint;
+begin
+  perform restante_needs_read_committed();
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
+  -- A statement after the lock: nothing is accepted meanwhile.
+  update chat_members m set left_seq = v_last where m.chat_id = p_chat and m.user_id = p_user and m.left_seq is null;
+  select x.user_id into v_other from chat_members x where x.chat_id = p_chat and x.user_id <> p_user limit 1;
+  return v_other;
+end $$;
+
+COMMENT ON FUNCTION restante_leave_direct(p_user bigint, p_chat uuid) IS 'A user that was erased leaves a direct chat. The other member, which is returned, keeps it, and nothing is accepted in it any more. Nobody else leaves one: the two of a direct chat are its members for good. Null: there is no other.';
 
 CREATE FUNCTION restante_living_rows(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_looked_max integer) RETURNS TABLE(seq bigint, at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -3477,6 +3485,31 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) IS 'Ends what lives in an inbox beyond p_waiting_max (restante_living_rows), the oldest first, a thousand rows at most, and moves its settled_seq. Called while the inbox is locked.';
+
+CREATE FUNCTION restante_move_blocks(p_from bigint, p_to bigint, p_blocks_max integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_blockers bigint[] := array(select b.user_id from blocks b where b.other_id = p_from order by b.user_id limit p_blocks_max);
+begin
+  insert into blocks (user_id, other_id, blocked_at)
+    select b.user_id, p_to, b.blocked_at
+      from (select unnest(v_blockers) as user_id) u
+      cross join lateral (select x.user_id, x.blocked_at from blocks x where x.user_id = u.user_id and x.other_id = p_from limit 1) b
+    on conflict on constraint a_user_blocks_another_once do nothing;
+  delete from blocks b using (select unnest(v_blockers) as user_id) u where b.user_id = u.user_id and b.other_id = p_from;
+  return cardinality(v_blockers);
+end $$;
+
+COMMENT ON FUNCTION restante_move_blocks(p_from bigint, p_to bigint, p_blocks_max integer) IS 'Users that have blocked the one block the other instead: the next p_blocks_max. Returns how many there were. Their direct chat with the first stays closed.';
 
 CREATE FUNCTION restante_needs_read_committed() RETURNS void
     LANGUAGE plpgsql STABLE
@@ -3669,7 +3702,7 @@ declare
   v_is_first boolean;     -- it was named before, and comes now
 begin
   select u.id, u.display_name, u.avatar_url, u.came_at is null into v_user, v_name, v_picture, v_is_first
-    from users u where u.external_id = p_external_id;
+    from users u where u.is_current and u.external_id = p_external_id;
   if not found then
     select u.id into v_user from restante_users(array[p_external_id], true) u;
     v_is_first := false;
@@ -3810,6 +3843,55 @@ end $$;
 
 COMMENT ON FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) IS 'The number of rows that wait in an inbox, the first ones, that get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
 
+CREATE FUNCTION restante_pass_on_name(p_user bigint, p_blocks_max integer) RETURNS boolean
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_one  erasures;
+  v_name text;
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'name' for no key update;
+  if not found then
+    return true;
+  end if;
+  -- One that blocks the user waits here, or is seen.
+  select u.external_id into v_name from users u where u.id = p_user and u.is_current for no key update;
+  if v_one.successor_id is null then
+    insert into users (external_id, is_current) values (v_name, false) returning id into v_one.successor_id;
+    update erasures e set successor_id = v_one.successor_id where e.user_id = p_user;
+  end if;
+  if restante_move_blocks(p_user, v_one.successor_id, p_blocks_max) = p_blocks_max then
+    return false;
+  end if;
+  update users u set is_current = false where u.id = p_user;
+  update users u set is_current = true where u.id = v_one.successor_id;
+  -- Numbers go on, so that a cursor of a client from before is none of the future. What lies below is gone.
+  insert into inboxes (user_id, class, step, last_seq, settled_seq, purged_seq)
+    select v_one.successor_id, c.class, i.step, i.last_seq, i.last_seq, i.last_seq
+      from (select unnest(enum_range(null::inbox_class)) as class) c
+      cross join lateral (
+        select x.step, x.last_seq from inboxes x where x.user_id = p_user and x.class = c.class order by x.step desc limit 1 for no key update) i;
+  -- Connections with tokens from meanwhile are those of the erased user: they end.
+  perform restante_revoke(v_name, p_reason => 'the user is erased', p_lifetime => coalesce(r.lifetime, '90 days'), p_by => coalesce(r.revoked_by, session_user))
+    from (select 1) one
+    left join lateral (
+      select x.expires_at - x.revoked_at as lifetime, x.revoked_by from revocations x
+       where x.user_name = v_name and x.device_id is null and x.token_id is null limit 1) r on true;
+  update erasures e set stage = 'chats', passed_at = clock_timestamp() where e.user_id = p_user;
+  return true;
+end $$;
+
+COMMENT ON FUNCTION restante_pass_on_name(p_user bigint, p_blocks_max integer) IS 'Passes the name of a user that is erased on to another user, made for it, which has nothing but the blocks by others; its inboxes go on behind the last numbers of the erased one. Tokens that were issued before are revoked. False: p_blocks_max blocks were moved, and there may be more; call it again.';
+
 CREATE FUNCTION restante_people_changed(p_users bigint[], p_chat uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -3896,7 +3978,7 @@ begin
             case when p_to_users is not null then array(select u.id from restante_users(p_to_users) u order by 1) end,
             case when p_to_users is null then coalesce(p_feed, '00000000-0000-0000-0000-000000000001') end,
             case when p_urgent then 'alert'::inbox_class else 'event' end, v_ttl_ms, p_collapse_key,
-            array(select u.id from users u where u.external_id = any (p_except)), nullif(p_merge, 'null'));
+            array(select u.id from users u where u.is_current and u.external_id = any (p_except)), nullif(p_merge, 'null'));
   perform from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = p_event_id;
   if not found then
     raise exception 'restante_publish() needs the constraint events_are_published_at_commit to be deferred, and this transaction has made it immediate'
@@ -4872,7 +4954,7 @@ declare
 begin
   perform restante_check_sender('restante_recall', p_sender);
   select t.outcome, t.recalled_at into v_outcome, v_at
-    from restante_take_back(p_message, coalesce((select u.id from users u where u.external_id = p_sender), 0), p_window) t;
+    from restante_take_back(p_message, coalesce((select u.id from users u where u.is_current and u.external_id = p_sender), 0), p_window) t;
   case v_outcome
     when 'recalled', 'again' then
       return v_at;
@@ -4933,7 +5015,9 @@ begin
     from (select s.user_id from message_status s
            where s.message_id = v_recall.message_id and s.user_id > v_recall.after_user
              and (s.status = 'sent' or s.status in ('delivered', 'read')
-                  and not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = s.user_id))
+                  and not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = s.user_id)
+                  -- One that was erased has no clients.
+                  and (select x.is_current from users x where x.id = s.user_id limit 1))
            order by s.user_id limit p_rows_max) q;
   v_is_last := coalesce(cardinality(v_users), 0) < p_rows_max;
 
@@ -5009,6 +5093,31 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) IS 'Goes on with a recall, that of p_message or else the first one behind p_after, for its next p_rows_max recipients: rows that wait end (recalled), and recipients to whom it was delivered get the notice, once. Waits for no lock: what somebody holds is looked at again after the last recipient. Returns a row for each recipient, with has_ended, and first one without a recipient: is_first (no part was done before), goes_on (there are recipients behind these), is_done (all are done, and nothing is left of it here). Nothing at all: there is no such recall, or another node is at it.';
+
+CREATE FUNCTION restante_recipient(p_message uuid, p_user text) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_user bigint := (select u.id from users u where u.is_current and u.external_id = p_user);
+begin
+  if not exists (select from message_status s where s.message_id = p_message and s.user_id = v_user) then
+    v_user := coalesce(
+      (select u.id from users u
+        where not u.is_current and u.external_id = p_user
+          and (select true from message_status s where s.message_id = p_message and s.user_id = u.id limit 1)
+        order by u.id desc limit 1),
+      v_user);
+  end if;
+  return v_user;
+end $$;
+
+COMMENT ON FUNCTION restante_recipient(p_message uuid, p_user text) IS 'The user of this name that is a recipient of the message: the one that has the name now, or else one that had it and was erased. The first where neither is; null: nobody has the name.';
 
 CREATE FUNCTION restante_refresh_login(p_family uuid, p_presented bytea, p_next bytea, p_idle interval, p_grace interval, p_access interval, OUT outcome text, OUT name text, OUT display_name text, OUT login_id uuid, OUT ends_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
@@ -5277,7 +5386,7 @@ begin
       raise exception 'user % has blocked the sender of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
     else
       raise exception 'message % for user % is %, only failed ones can be put back', p_message, p_user,
-        (select s.status from message_status s join users u on u.id = s.user_id where s.message_id = p_message and u.external_id = p_user)
+        (select s.status from message_status s join users u on u.id = s.user_id where s.message_id = p_message and u.id = restante_recipient(p_message, p_user))
         using errcode = 'object_not_in_prerequisite_state';
   end case;
 end $$;
@@ -5305,7 +5414,7 @@ declare
   v_last    bigint;
 begin
   perform restante_needs_read_committed();
-  select u.id into v_user from users u where u.external_id = p_user;
+  v_user := restante_recipient(p_message, p_user);
   -- A recall waits for this lock, and ends what waits after it.
   select m.chat_id, m.seq, m.sender_id, m.expires_at, m.recalled_at into v_chat, v_seq, v_sender, v_expires, v_recalled
     from messages m where m.id = p_message for share;
@@ -5472,7 +5581,7 @@ begin
   end if;
   select u.id into v_sender
     from users u join chat_members cm on cm.user_id = u.id and cm.chat_id = p_chat and cm.left_seq is null
-   where u.external_id = p_sender;
+   where u.is_current and u.external_id = p_sender;
   if not found then
     raise exception 'user % is not a member of chat %', p_sender, p_chat
       using errcode = 'insufficient_privilege', hint = 'Only members may send; the chat may also not exist.';
@@ -5518,7 +5627,7 @@ begin
   if p_factor is null or p_factor < 1 or p_factor > 1000 then
     raise exception 'a factor is 1 to 1000' using errcode = 'invalid_parameter_value';
   end if;
-  select u.id into v_user from users u where u.external_id = p_user;
+  select u.id into v_user from users u where u.is_current and u.external_id = p_user;
   if v_user is null then
     v_outcome := 'not_found';
   elsif p_factor = 1 then
@@ -6192,8 +6301,8 @@ CREATE FUNCTION restante_unblock(p_user text, p_other text) RETURNS boolean
     AS $$
 #variable_conflict use_column
 declare
-  v_user  bigint := (select u.id from users u where u.external_id = p_user);
-  v_other bigint := (select u.id from users u where u.external_id = p_other);
+  v_user  bigint := (select u.id from users u where u.is_current and u.external_id = p_user);
+  v_other bigint := (select u.id from users u where u.is_current and u.external_id = p_other);
   v_block record;
 begin
   select b.outcome, b.chat_id into v_block from restante_take_block_back(v_user, v_other) b;
@@ -6213,7 +6322,7 @@ CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     SET search_path TO 'public', 'pg_temp'
     AS $$
 begin
-  case restante_remove_followers(p_feed, array(select u.id from users u where u.external_id = any (p_users)))
+  case restante_remove_followers(p_feed, array(select u.id from users u where u.is_current and u.external_id = any (p_users)))
     when 'done' then null;
     when 'forbidden' then raise exception 'every user follows the feed of everyone' using errcode = 'insufficient_privilege';
     else raise exception 'there is no feed %', p_feed using errcode = 'no_data_found';
@@ -6235,18 +6344,18 @@ CREATE FUNCTION restante_users(p_external_ids text[], p_have_come boolean DEFAUL
 begin
   -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
-  if exists (select from unnest(p_external_ids) x (name) where (select u.id from users u where u.external_id = x.name limit 1) is null) then
+  if exists (select from unnest(p_external_ids) x (name) where (select u.id from users u where u.is_current and u.external_id = x.name limit 1) is null) then
     with made as (
       insert into users (external_id, came_at)
         select q.name, case when p_have_come then clock_timestamp() end
           from (select distinct x.name collate "C" as name from unnest(p_external_ids) x (name)) q order by q.name
-        on conflict on constraint each_external_id_names_one_user do nothing
+        on conflict (external_id) where is_current do nothing
         returning id
     )
     insert into inboxes (user_id, class) select made.id, c.class from made cross join unnest(enum_range(null::inbox_class)) c (class);
   end if;
   -- A later statement: those that another node made meanwhile are seen too.
-  return query select u.external_id, u.id from users u where u.external_id = any (p_external_ids);
+  return query select u.external_id, u.id from users u where u.is_current and u.external_id = any (p_external_ids);
 end $$;
 
 COMMENT ON FUNCTION restante_users(p_external_ids text[], p_have_come boolean) IS 'The numbers of these users; those that are new are made, with their inboxes. p_have_come: they come with tokens of their own, and are not only named.';
@@ -6660,6 +6769,7 @@ CREATE TABLE users (
     avatar_url text,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     came_at timestamp with time zone,
+    is_current boolean DEFAULT true NOT NULL,
     CONSTRAINT an_external_id_has_1_to_128_characters CHECK (((char_length(external_id) >= 1) AND (char_length(external_id) <= 128)))
 );
 
@@ -6676,6 +6786,8 @@ COMMENT ON COLUMN users.avatar_url IS 'Address of the picture shown to recipient
 COMMENT ON COLUMN users.created_at IS 'When the row was made.';
 
 COMMENT ON COLUMN users.came_at IS 'When the user first came with a token of its own. Null: it was only named by others so far, as a member or a recipient.';
+
+COMMENT ON COLUMN users.is_current IS 'It is the user that its external_id names. False: it was erased, and another user has its external_id now. The row stays for what others have of it, and nobody is it any more.';
 
 COMMENT ON CONSTRAINT an_external_id_has_1_to_128_characters ON users IS 'Longer or empty ones come from no token that the service accepts.';
 
@@ -7012,8 +7124,10 @@ CREATE TABLE erasures (
     class inbox_class DEFAULT 'chat'::inbox_class NOT NULL,
     seq bigint DEFAULT 0 NOT NULL,
     emptied bigint DEFAULT 0 NOT NULL,
+    successor_id bigint,
+    passed_at timestamp with time zone,
     done_at timestamp with time zone,
-    CONSTRAINT an_erasure_has_a_stage CHECK ((stage = ANY (ARRAY['chats'::text, 'events'::text, 'inbox'::text, 'people'::text]))),
+    CONSTRAINT an_erasure_has_a_stage CHECK ((stage = ANY (ARRAY['chats'::text, 'events'::text, 'inbox'::text, 'people'::text, 'name'::text]))),
     CONSTRAINT an_erasure_has_two_rounds CHECK ((round = ANY (ARRAY[1, 2])))
 );
 
@@ -7027,7 +7141,7 @@ COMMENT ON COLUMN erasures.asked_at IS 'When it was asked for, the last time.';
 
 COMMENT ON COLUMN erasures.round IS 'The job goes through everything twice, the second time some seconds later. Until then another node may have taken a token that was revoked.';
 
-COMMENT ON COLUMN erasures.stage IS 'The part that the job is at: chats (memberships, messages), events, inbox (what waits for the user), people (contacts, blocks, follows, devices).';
+COMMENT ON COLUMN erasures.stage IS 'The part that the job is at: chats (memberships, messages), events, inbox (what waits for the user), people (contacts, blocks, follows, devices), name (it passes on to the successor; the second round begins with it).';
 
 COMMENT ON COLUMN erasures.chat_id IS 'The chat, or the stream, that the job is at. Those of the user below it are done.';
 
@@ -7036,6 +7150,10 @@ COMMENT ON COLUMN erasures.class IS 'The inbox that the job is at.';
 COMMENT ON COLUMN erasures.seq IS 'Numbers up to this one were looked at, of the chat, stream or inbox. The largest number there is: the chat is done.';
 
 COMMENT ON COLUMN erasures.emptied IS 'Messages and events that were emptied so far.';
+
+COMMENT ON COLUMN erasures.successor_id IS 'The user that has the name of the erased one afterwards (users.id). Made in the stage name; null: it was not made yet.';
+
+COMMENT ON COLUMN erasures.passed_at IS 'When the name passed on to the successor. Null: the erased user has it still.';
 
 COMMENT ON COLUMN erasures.done_at IS 'When the second round came to its end. Null: the job is at work.';
 
@@ -7808,9 +7926,6 @@ ALTER TABLE ONLY accounts
 
 COMMENT ON CONSTRAINT each_account_has_a_name_of_its_own ON accounts IS 'A name that is taken is refused.';
 
-ALTER TABLE ONLY users
-    ADD CONSTRAINT each_external_id_names_one_user UNIQUE (external_id);
-
 ALTER TABLE ONLY account_logins
     ADD CONSTRAINT each_login_has_a_family_of_refresh_tokens UNIQUE (family);
 
@@ -7938,6 +8053,10 @@ COMMENT ON INDEX an_inbox_is_found_by_its_newest_step IS 'Locks and reads the co
 
 COMMENT ON INDEX an_inbox_number_names_one_row IS 'The drain, the ack, and proof that a number was given once.';
 
+CREATE INDEX blocks_by_other ON blocks USING btree (other_id, user_id);
+
+COMMENT ON INDEX blocks_by_other IS 'Finds who has blocked a user that is erased.';
+
 COMMENT ON INDEX chats_are_known_by_their_id IS 'Reads one chat.';
 
 CREATE INDEX contacts_by_other ON contacts USING btree (other_id, user_id);
@@ -7963,6 +8082,8 @@ CREATE INDEX dead_letters_by_time ON endings USING btree (ended_at, message_id, 
 COMMENT ON INDEX dead_letters_by_time IS 'The list of dead letters, a page at a time.';
 
 COMMENT ON INDEX each_account_has_a_name_of_its_own IS 'Finds an account by its name.';
+
+CREATE UNIQUE INDEX each_external_id_names_one_user ON users USING btree (external_id) WHERE is_current;
 
 COMMENT ON INDEX each_external_id_names_one_user IS 'Finds the user of a token; keeps two nodes from making the same user twice.';
 
@@ -8051,6 +8172,10 @@ COMMENT ON INDEX there_is_one_row_of_encryption IS 'Finds the row.';
 COMMENT ON INDEX two_users_share_one_direct_chat IS 'Finds the direct chat of two users; lets only one be made.';
 
 COMMENT ON INDEX users_are_known_by_their_number IS 'Joins from every table that names a user.';
+
+CREATE INDEX users_that_were_erased ON users USING btree (external_id, id) WHERE (NOT is_current);
+
+COMMENT ON INDEX users_that_were_erased IS 'Finds those that had an external_id before.';
 
 CREATE TRIGGER a_status_only_moves_forward AFTER UPDATE ON message_status FOR EACH ROW WHEN (((new.status > 'read'::delivery_status) OR (new.status < old.status) OR (new.seq <> old.seq) OR (new.delivered_at <> old.delivered_at) OR ((new.delivered_at IS NULL) <> (new.status = 'sent'::delivery_status)) OR ((new.read_at IS NULL) <> (new.status < 'read'::delivery_status)))) EXECUTE FUNCTION guard_the_status();
 
@@ -8237,3 +8362,8 @@ ALTER TABLE ONLY feeds
     ADD CONSTRAINT streams_are_numbered_as_chats FOREIGN KEY (chat_id) REFERENCES chats(id);
 
 COMMENT ON CONSTRAINT streams_are_numbered_as_chats ON feeds IS 'The counter of a stream is in chat_heads.';
+
+ALTER TABLE ONLY erasures
+    ADD CONSTRAINT successors_are_users FOREIGN KEY (successor_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT successors_are_users ON erasures IS 'The name leads to it.';

@@ -158,7 +158,8 @@ fn a_gap_moves_the_cursor_of_a_device_once_an_ack_that_followed_it_is_confirmed(
 
 #[test]
 fn a_gap_with_nothing_behind_it_acked_on_its_connection_moves_no_cursor_of_a_device() {
-    let gap = |connection| move |ben: Script| ben.then(connection, Event::Gap { class: Class::Chat, from: 1, to: 1, reason: "expired".into() });
+    let gap =
+        |connection| move |ben: Script| ben.then(connection, Event::Gap { class: Class::Chat, from: 1, to: 1, reason: "expired".into() });
     let began = || Script::default().connects(1, Some("phone")).gets(1, 1).gets(1, 2).gets(1, 3).acks(1, 2).acks(1, 3);
     let broken = |ben: Script| Case::good().with_ben(ben.connects(3, Some("phone")).gets(3, 2)).broken_rules().contains(&Rule::Duplicate);
     let again = |by: fn(Script) -> Script| by(gap(2)(began().connects(2, Some("phone"))));
