@@ -156,20 +156,17 @@ begin
   end if;
   -- Its sender learns of it, also later. Of an event nobody is told; only what failed is kept, as a dead letter.
   if old.status = 'sent' and new.status > 'read' and (new.class = 'chat' or new.status = 'failed') then
-    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, class, status, ended, reason, attempts, last_error, is_hidden)
+    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, class, status, ended, reason, attempts, last_error)
       select new.message_id, new.user_id, m.sender_id, m.chat_id, m.seq, new.class, new.status, new.ended, coalesce(new.reason, new.ended::text), new.attempts,
              -- An attempt that fails the row brings its words; what ends it otherwise has words of another kind.
-             case when new.attempts > old.attempts then new.reason else old.reason end,
-             -- Between two users of whom one blocks the other no end is told.
-             new.ended = 'blocked' or exists (select from closed_chats c where c.chat_id = m.chat_id)
+             case when new.attempts > old.attempts then new.reason else old.reason end
         from messages m where m.id = new.message_id
     on conflict on constraint a_row_ends_once do update
        set status = excluded.status, ended = excluded.ended, reason = excluded.reason, attempts = excluded.attempts, last_error = excluded.last_error,
-           is_hidden = excluded.is_hidden, discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id();
+           discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id();
   elsif old.status = 'failed' and new.status = 'sent' then
     update endings e
-       set status = 'sent', ended = 'requeued', reason = 'requeued', discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id(),
-           is_hidden = exists (select from closed_chats c where c.chat_id = e.chat_id)
+       set status = 'sent', ended = 'requeued', reason = 'requeued', discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id()
      where e.message_id = new.message_id and e.user_id = new.user_id;
   end if;
   return null;
@@ -280,6 +277,7 @@ declare
   v_gone      uuid[];    -- ids that may be those of messages that were removed
   v_members   integer[]; -- items whose senders are members
   v_outsiders integer[]; -- items whose senders are not; null when all are
+  v_lonely    integer[]; -- items that nobody but the sender is a member for; null when there are none
   v_chat_at   tid[];     -- per item: where the head of its chat is, when it is accepted
   v_accepted  bigint;    -- items accepted
   v_free      integer[]; -- places in recipients whose inboxes are locked here (only looked at when p_skip_held)
@@ -384,6 +382,7 @@ begin
     select array_agg(q.ord) into v_outsiders
       from (select generate_subscripts(p_ids, 1) as ord except all select unnest(v_members)) q;
   end if;
+  select array_agg(q.ord) into v_lonely from (select generate_subscripts(p_ids, 1) as ord except select unnest(places)) q;
   select array_agg(q.outcome), array_agg(q.seq), array_agg(q.class), array_agg(q.first_chat), array_agg(q.first_time), array_agg(q.at), count(q.at)
     into outcomes, seqs, classes, first_chats, first_times, v_chat_at, v_accepted
     from (
@@ -424,6 +423,11 @@ begin
                 cross join lateral (select split_part(x.direct_key, ':', 1)::bigint as one, split_part(x.direct_key, ':', 2)::bigint as two) p
                where u.verdict <> 'yes' and x.id = u.chat and x.kind = 'direct' and p.one <> p.two
                  and (u.verdict <> 'contacts' or not restante_are_contacts(p.one, p.two))
+              union all
+              -- The other one was erased: it has left their chat, and nobody will come to it.
+              select 'not_accepted' from chats x
+               where u.ord = any (v_lonely) and x.id = u.chat and x.kind = 'direct'
+                 and split_part(x.direct_key, ':', 1) <> split_part(x.direct_key, ':', 2)
               limit 1
             ) b on true
           offset 0 -- so that an outcome is found once, and not wherever it is used
@@ -547,7 +551,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, p_verdicts text[], p_sealed bytea[], p_key text, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, p_verdicts text[], p_sealed bytea[], p_key text, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or was erased, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_accept_contact(p_user text, p_other text) RETURNS text
     LANGUAGE plpgsql
@@ -567,7 +571,7 @@ declare
   v_taken record;
 begin
   select t.outcome, t.joined_seq into v_taken
-    from restante_take_invitation((select u.id from users u where u.external_id = p_user), p_chat, 5000) t;
+    from restante_take_invitation((select u.id from users u where u.is_current and u.external_id = p_user), p_chat, 5000) t;
   case v_taken.outcome
     when 'not_found' then
       raise exception 'user % is not invited to chat %', p_user, p_chat using errcode = 'no_data_found';
@@ -620,7 +624,7 @@ begin
     elsif v_outcomes[n] = 'not_a_member' then
       raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
     elsif v_outcomes[n] = 'not_accepted' then
-      raise exception 'one of the members of chat % has blocked the other, message % is not accepted', v_chats[n], v_ids[n]
+      raise exception 'one of the members of chat % has blocked the other or was erased, message % is not accepted', v_chats[n], v_ids[n]
         using errcode = 'insufficient_privilege';
     elsif v_outcomes[n] = 'purged' then
       raise exception 'message id % is from before messages of chat % that were removed, its message may have been one of them', v_ids[n], v_chats[n]
@@ -821,7 +825,7 @@ declare
 begin
   perform restante_needs_read_committed();
   select coalesce(array_agg(u.id) filter (where u.id is not null), '{}'), array_agg(x.name) filter (where u.id is null) into v_users, v_unknown
-    from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true;
+    from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.is_current and y.external_id = x.name limit 1) u on true;
   if v_unknown is not null then
     v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max, p_contacts_only);
     if v_refused is not null then
@@ -1126,24 +1130,6 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live under which boots, and with which secrets do they speak?';
-
-CREATE FUNCTION restante_begin_direct_anew(p_user bigint, p_chat uuid) RETURNS void
-    LANGUAGE plpgsql
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET jit TO 'off'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-declare
-  v_last bigint;
-begin
-  perform restante_needs_read_committed();
-  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
-  -- A statement after the lock: nothing is accepted meanwhile.
-  update chat_members m set joined_seq = v_last where m.chat_id = p_chat and m.user_id = p_user and m.left_seq is null and m.joined_seq < v_last;
-end $$;
-
-COMMENT ON FUNCTION restante_begin_direct_anew(p_user bigint, p_chat uuid) IS 'The member of a direct chat sees nothing of what was said in it so far, as if it had joined now. A direct chat cannot be left: the other member may write to it.';
 
 CREATE FUNCTION restante_block(p_user text, p_other text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1801,8 +1787,8 @@ declare
   v_messages  uuid[];
   v_users     bigint[];
 begin
-  select u.id into v_sender from users u where u.external_id = p_sender;
-  select u.id into v_recipient from users u where u.external_id = p_recipient;
+  select u.id into v_sender from users u where u.is_current and u.external_id = p_sender;
+  select u.id into v_recipient from users u where u.is_current and u.external_id = p_recipient;
   -- No user has this name, so nothing of that user failed.
   if (p_sender is not null and v_sender is null) or (p_recipient is not null and v_recipient is null) then
     return;
@@ -1866,7 +1852,7 @@ CREATE FUNCTION restante_decline_invitation(p_user text, p_chat uuid) RETURNS bo
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-  v_outcome text := restante_turn_down_invitation((select u.id from users u where u.external_id = p_user), p_chat);
+  v_outcome text := restante_turn_down_invitation((select u.id from users u where u.is_current and u.external_id = p_user), p_chat);
 begin
   if v_outcome = 'not_found' then
     raise exception 'user % is not invited to chat %', p_user, p_chat using errcode = 'no_data_found';
@@ -1980,7 +1966,7 @@ begin
     from (
       select o.id as other, k.key, c.id as chat
         from (select generate_subscripts(p_users, 1) as ord, unnest(p_users) as id, unnest(p_others) as name) u
-        left join lateral (select x.id from users x where x.external_id = u.name offset 0) o on true
+        left join lateral (select x.id from users x where x.is_current and x.external_id = u.name offset 0) o on true
         cross join lateral (select case when o.id is not null then least(u.id, o.id) || ':' || greatest(u.id, o.id) end as key offset 0) k
         left join lateral (select x.id from chats x where x.direct_key = k.key offset 0) c on true
        order by u.ord
@@ -2004,7 +1990,7 @@ begin
       from (
         select case when o.id is not null then least(u.id, o.id) || ':' || greatest(u.id, o.id) end as key
           from (select generate_subscripts(p_users, 1) as ord, unnest(p_users) as id, unnest(p_others) as name) u
-          left join lateral (select x.id from users x where x.external_id = u.name offset 0) o on true
+          left join lateral (select x.id from users x where x.is_current and x.external_id = u.name offset 0) o on true
          order by u.ord
       ) q;
   end if;
@@ -2077,7 +2063,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_discard(p_message uuid, p_user text, p_reason text, p_actor text, p_node uuid) IS 'Gives up a message that still waits, or a dead letter (restante_give_up), and notes it in the audit, without the reason. False when it is neither. For a message that crashes its client, and for clearing the list.';
 
-CREATE FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT has_changed boolean, OUT is_told boolean) RETURNS record
+CREATE FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT is_told boolean) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -2094,24 +2080,21 @@ begin
   perform restante_needs_read_committed();
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for no key update;
   v_wants := exists (select from contacts c where c.user_id = p_user and c.other_id = p_other);
-  -- A request by one that the user has blocked is seen by nobody before the block is taken back.
-  v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user) and not restante_has_blocked(array[p_user], p_other);
-  has_changed := v_wants or v_is_wanted;
+  v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user);
   is_told := false;
   if p_declines and (v_wants or not v_is_wanted) then
     outcome := 'not_found';
-    has_changed := false;
     return;
   end if;
   outcome := 'none';
-  if has_changed then
+  if v_wants or v_is_wanted then
     delete from contacts c where c.user_id = p_user and c.other_id = p_other;
     delete from contacts c where c.user_id = p_other and c.other_id = p_user;
-    is_told := not restante_has_blocked(array[p_other], p_user);
+    is_told := not restante_has_blocked(array[p_user], p_other) and not restante_has_blocked(array[p_other], p_user);
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT has_changed boolean, OUT is_told boolean) IS 'A user removes a contact, takes its request back, or declines the other one''s; with p_declines it does the last alone. Outcome: none (they are no contacts, and none has requested the other), not_found (there is no request to decline, or one by a user that it has blocked). has_changed and is_told as in restante_put_contact().';
+COMMENT ON FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT is_told boolean) IS 'A user removes a contact, takes its request back, or declines the other one''s; with p_declines it does the last alone. Outcome: none (they are no contacts, and none has requested the other), not_found (there is no request to decline). is_told as in restante_put_contact().';
 
 CREATE FUNCTION restante_end_departures(p_messages_max integer) RETURNS TABLE(user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, ended ended_reason)
     LANGUAGE plpgsql
@@ -2194,29 +2177,25 @@ begin
   delete from feed_publishers p where p.user_id = p_user;
   delete from invitations i where i.user_id = p_user;
   perform restante_end_invitations(null, array(select distinct i.user_id from invitations i where i.inviter_id = p_user), p_user);
-  -- One that was declined stays so, and names it no more.
-  update invitations i set inviter_id = null where i.inviter_id = p_user;
-  -- A device that has connected since is that of somebody with a newer token.
-  delete from devices d
-   where d.user_id = p_user
-     and (d.last_seen_at <= v_one.asked_at or not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp())));
-  -- It stays a follower of everyone, from here on. Under these locks nothing is taken, and a statement after them sees what was.
-  perform from (select unnest('{alert,event}'::inbox_class[]) as class) c
-    cross join lateral (select from inboxes x where x.user_id = p_user and x.class = c.class order by x.step desc limit 1 for no key update) i;
-  update followers f set cursor_seq = h.last_seq, followed_seq = h.last_seq
-    from (select s.class, y.last_seq
-            from feeds s
-            cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) y
-           where s.feed_id = '00000000-0000-0000-0000-000000000001') h
-   where f.user_id = p_user and f.feed_id = '00000000-0000-0000-0000-000000000001' and f.class = h.class and f.cursor_seq < h.last_seq;
+  if v_one.round = 2 then
+    delete from devices d where d.user_id = p_user;
+    delete from followers f where f.user_id = p_user;
+    -- Blocks that were under way while the name passed on.
+    perform restante_move_blocks(p_user, v_one.successor_id, 1000);
+  else
+    -- A device that has connected since is that of somebody with a newer token, whose connection ends when the name passes on.
+    delete from devices d
+     where d.user_id = p_user
+       and (d.last_seen_at <= v_one.asked_at or not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp())));
+  end if;
   update erasures e
      set round = 2, done_at = case v_one.round when 2 then clock_timestamp() end,
-         stage = 'chats', chat_id = '00000000-0000-0000-0000-000000000000', class = 'chat', seq = 0
+         stage = 'name', chat_id = '00000000-0000-0000-0000-000000000000', class = 'chat', seq = 0
    where e.user_id = p_user;
   return v_one.round = 2;
 end $$;
 
-COMMENT ON FUNCTION restante_end_erasure_round(p_user bigint) IS 'Ends a round of an erasure: the profile goes again, and publishing, invitations, devices, and events for everyone that the user has not got. True: this was the second one, and the erasure is done.';
+COMMENT ON FUNCTION restante_end_erasure_round(p_user bigint) IS 'Ends a round of an erasure: the profile goes again, and publishing, invitations and devices, in the second round also that the user follows everyone. True: this was the second one, and the erasure is done.';
 
 CREATE FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint DEFAULT NULL::bigint) RETURNS bigint[]
     LANGUAGE plpgsql
@@ -2235,7 +2214,7 @@ begin
     with ended as (delete from invitations i where i.chat_id = p_chat and i.user_id = any (p_users) and i.declined_at is null returning i.user_id)
     select array_agg(e.user_id order by e.user_id) into v_ended from ended e;
   else
-    with ended as (delete from invitations i where i.inviter_id = p_inviter and i.user_id = any (p_users) and i.declined_at is null returning i.user_id)
+    with ended as (delete from invitations i where i.inviter_id = p_inviter and i.user_id = any (p_users) returning i.user_id)
     select array_agg(e.user_id order by e.user_id) into v_ended from ended e;
   end if;
   if v_ended is not null then
@@ -2245,28 +2224,7 @@ begin
   return coalesce(v_ended, '{}');
 end $$;
 
-COMMENT ON FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint) IS 'Ends the invitations of these users that are not declined: those to a group, or those that p_inviter has made. One that was declined stays, or it could be made again. Returns whose have ended.';
-
-CREATE FUNCTION restante_end_logins(p_name text, p_login text) RETURNS boolean
-    LANGUAGE plpgsql
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET search_path TO 'public', 'pg_temp'
-    AS $_$
-begin
-  perform restante_needs_read_committed();
-  if p_name is not null then
-    -- A login that begins meanwhile has the row, and is ended too, or comes later.
-    perform from accounts a where a.name = p_name for no key update;
-    delete from account_logins l where l.name = p_name;
-  elsif p_login ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-    delete from account_logins l where l.id = p_login::uuid;
-  else
-    return false;
-  end if;
-  return found;
-end $_$;
-
-COMMENT ON FUNCTION restante_end_logins(p_name text, p_login text) IS 'Ends the logins of an account, or the login whose id (sid) this is. Returns whether there was one. Their access tokens are revoked by the caller (restante_revoke).';
+COMMENT ON FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint) IS 'Ends the invitations of these users to a group that are not declined, or all that p_inviter has made them. Returns whose have ended.';
 
 CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone, p_shows_acked boolean DEFAULT false) RETURNS ended_reason
     LANGUAGE sql IMMUTABLE
@@ -2473,26 +2431,25 @@ declare
 begin
   perform restante_needs_read_committed();
   -- Of two that erase the same user the second waits here, and sees what the first has noted.
-  select u.id into v_user from users u where u.external_id = p_user for no key update;
+  select u.id into v_user from users u where u.is_current and u.external_id = p_user for no key update;
   if v_user is null then
     outcome := 'not_found';
   else
     insert into erasures as e (user_id, empties) values (v_user, p_empties)
       on conflict on constraint a_user_is_erased_once do update
-        set empties = excluded.empties or e.done_at is null and e.empties, emptied = case when e.done_at is null then e.emptied else 0 end,
-            asked_at = excluded.asked_at, round = 1, stage = 'chats', chat_id = excluded.chat_id, class = excluded.class, seq = 0, done_at = null
-        -- One that is under way goes on, unless more is wanted now.
-        where e.done_at is not null or excluded.empties > e.empties;
+        set empties = true, asked_at = excluded.asked_at, round = 1, stage = 'chats', chat_id = excluded.chat_id, class = excluded.class, seq = 0
+        -- One that is under way goes on, unless more is wanted now. One that is done has no name.
+        where excluded.empties > e.empties;
     outcome := case when found then 'begun' else 'running' end;
-    select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
-      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user), p_node => p_node) r;
     perform restante_forget_profile(v_user);
+    select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
+      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user)) r;
   end if;
   perform restante_audit('user.erase', jsonb_build_object('userId', left(p_user, 128), 'content', case when p_empties then 'empty' else 'keep' end),
                          outcome, p_actor, p_node);
 end $$;
 
-COMMENT ON FUNCTION restante_erase_user(p_user text, p_empties boolean, p_lifetime interval, p_actor text, p_node uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (for p_lifetime, restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after its end it begins anew, which changes nothing where nothing has come since.';
+COMMENT ON FUNCTION restante_erase_user(p_user text, p_empties boolean, p_lifetime interval, p_actor text, p_node uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (for p_lifetime, restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after the name has passed on, it erases the user that has it now.';
 
 CREATE TABLE event_exceptions (
     message_id uuid NOT NULL,
@@ -3033,7 +2990,8 @@ begin
   delete from preferences p where p.user_id = p_user;
   delete from last_seen l where l.user_id = p_user;
   delete from user_limits l where l.user_id = p_user;
-  delete from accounts a where a.name = (select u.external_id from users u where u.id = p_user);
+  -- One that has passed on its name has no account.
+  delete from accounts a where a.name = (select u.external_id from users u where u.id = p_user and u.is_current);
 end $$;
 
 COMMENT ON FUNCTION restante_forget_profile(p_user bigint) IS 'Removes what is stored of a user beside its id: name, picture, preferences, when it came and was seen, its account and raised limits. Repeated, it does nothing.';
@@ -3053,7 +3011,7 @@ declare
   v_sender bigint;
 begin
   perform restante_needs_read_committed();
-  select u.id into v_user from users u where u.external_id = p_user;
+  v_user := restante_recipient(p_message, p_user);
   -- A row that waits ends; a dead letter has ended already and only gets the last word.
   update message_status s set status = 'failed', ended = 'discarded', reason = p_reason
    where s.message_id = p_message and s.user_id = v_user
@@ -3179,7 +3137,7 @@ declare
 begin
   select min(a.outcome) filter (where a.outcome not in ('done', 'invited')), array_agg(a.external_id order by a.external_id collate "C") filter (where a.outcome = 'invited')
     into v_outcome, v_invited
-    from restante_add_named_members(p_chat, (select u.id from users u where u.external_id = p_inviter), p_users, true, 5000, true) a;
+    from restante_add_named_members(p_chat, (select u.id from users u where u.is_current and u.external_id = p_inviter), p_users, true, 5000, true) a;
   if v_outcome is not null then
     raise exception 'user % cannot invite these users to chat %: %', p_inviter, p_chat, v_outcome using errcode =
       case v_outcome when 'too_many_members' then 'program_limit_exceeded' when 'too_many_invitations' then 'program_limit_exceeded' else 'insufficient_privilege' end;
@@ -3326,6 +3284,27 @@ CREATE FUNCTION restante_leave(p_node uuid, p_grace_ms integer) RETURNS void
 $$;
 
 COMMENT ON FUNCTION restante_leave(p_node uuid, p_grace_ms integer) IS 'A node ends as planned: it counts as gone after a grace, in which its users may come to other nodes. Another node takes it out.';
+
+CREATE FUNCTION restante_leave_direct(p_user bigint, p_chat uuid) RETURNS bigint
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_last  bigint;
+  v_other bigint;
+begin
+  perform restante_needs_read_committed();
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
+  -- A statement after the lock: nothing is accepted meanwhile.
+  update chat_members m set left_seq = v_last where m.chat_id = p_chat and m.user_id = p_user and m.left_seq is null;
+  select x.user_id into v_other from chat_members x where x.chat_id = p_chat and x.user_id <> p_user limit 1;
+  return v_other;
+end $$;
+
+COMMENT ON FUNCTION restante_leave_direct(p_user bigint, p_chat uuid) IS 'A user that was erased leaves a direct chat. The other member, which is returned, keeps it, and nothing is accepted in it any more. Nobody else leaves one: the two of a direct chat are its members for good. Null: there is no other.';
 
 CREATE FUNCTION restante_living_rows(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_looked_max integer) RETURNS TABLE(seq bigint, at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -3507,6 +3486,31 @@ end $$;
 
 COMMENT ON FUNCTION restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) IS 'Ends what lives in an inbox beyond p_waiting_max (restante_living_rows), the oldest first, a thousand rows at most, and moves its settled_seq. Called while the inbox is locked.';
 
+CREATE FUNCTION restante_move_blocks(p_from bigint, p_to bigint, p_blocks_max integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_blockers bigint[] := array(select b.user_id from blocks b where b.other_id = p_from order by b.user_id limit p_blocks_max);
+begin
+  insert into blocks (user_id, other_id, blocked_at)
+    select b.user_id, p_to, b.blocked_at
+      from (select unnest(v_blockers) as user_id) u
+      cross join lateral (select x.user_id, x.blocked_at from blocks x where x.user_id = u.user_id and x.other_id = p_from limit 1) b
+    on conflict on constraint a_user_blocks_another_once do nothing;
+  delete from blocks b using (select unnest(v_blockers) as user_id) u where b.user_id = u.user_id and b.other_id = p_from;
+  return cardinality(v_blockers);
+end $$;
+
+COMMENT ON FUNCTION restante_move_blocks(p_from bigint, p_to bigint, p_blocks_max integer) IS 'Users that have blocked the one block the other instead: the next p_blocks_max. Returns how many there were. Their direct chat with the first stays closed.';
+
 CREATE FUNCTION restante_needs_read_committed() RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO 'public', 'pg_temp'
@@ -3670,22 +3674,6 @@ end $$;
 
 COMMENT ON FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) IS 'Notes that a chat has so many members now, and had so many before, where either is more than 50: senders who look for what has moved are then told of it. Called under the lock of the chat''s head.';
 
-CREATE FUNCTION restante_note_truly() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-begin
-  if new.id is distinct from currval(pg_get_serial_sequence(tg_relid::regclass::text, 'id')) then
-    raise exception 'the number of an act is given by its table' using errcode = 'integrity_constraint_violation', constraint = tg_name, table = tg_table_name;
-  end if;
-  new.at := clock_timestamp();
-  new.role_name := session_user;
-  new.address := inet_client_addr();
-  return new;
-end $$;
-
-COMMENT ON FUNCTION restante_note_truly() IS 'Writes when, as which role and from where a row of audit was written, whatever the statement says of it.';
-
 CREATE FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid DEFAULT NULL::uuid, p_devices_max integer DEFAULT 50) RETURNS TABLE(user_id bigint, display_name text, avatar_url text, class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint, is_first boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -3714,7 +3702,7 @@ declare
   v_is_first boolean;     -- it was named before, and comes now
 begin
   select u.id, u.display_name, u.avatar_url, u.came_at is null into v_user, v_name, v_picture, v_is_first
-    from users u where u.external_id = p_external_id;
+    from users u where u.is_current and u.external_id = p_external_id;
   if not found then
     select u.id into v_user from restante_users(array[p_external_id], true) u;
     v_is_first := false;
@@ -3855,6 +3843,55 @@ end $$;
 
 COMMENT ON FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) IS 'The number of rows that wait in an inbox, the first ones, that get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
 
+CREATE FUNCTION restante_pass_on_name(p_user bigint, p_blocks_max integer) RETURNS boolean
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_one  erasures;
+  v_name text;
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'name' for no key update;
+  if not found then
+    return true;
+  end if;
+  -- One that blocks the user waits here, or is seen.
+  select u.external_id into v_name from users u where u.id = p_user and u.is_current for no key update;
+  if v_one.successor_id is null then
+    insert into users (external_id, is_current) values (v_name, false) returning id into v_one.successor_id;
+    update erasures e set successor_id = v_one.successor_id where e.user_id = p_user;
+  end if;
+  if restante_move_blocks(p_user, v_one.successor_id, p_blocks_max) = p_blocks_max then
+    return false;
+  end if;
+  update users u set is_current = false where u.id = p_user;
+  update users u set is_current = true where u.id = v_one.successor_id;
+  -- Numbers go on, so that a cursor of a client from before is none of the future. What lies below is gone.
+  insert into inboxes (user_id, class, step, last_seq, settled_seq, purged_seq)
+    select v_one.successor_id, c.class, i.step, i.last_seq, i.last_seq, i.last_seq
+      from (select unnest(enum_range(null::inbox_class)) as class) c
+      cross join lateral (
+        select x.step, x.last_seq from inboxes x where x.user_id = p_user and x.class = c.class order by x.step desc limit 1 for no key update) i;
+  -- Connections with tokens from meanwhile are those of the erased user: they end.
+  perform restante_revoke(v_name, p_reason => 'the user is erased', p_lifetime => coalesce(r.lifetime, '90 days'), p_by => coalesce(r.revoked_by, session_user))
+    from (select 1) one
+    left join lateral (
+      select x.expires_at - x.revoked_at as lifetime, x.revoked_by from revocations x
+       where x.user_name = v_name and x.device_id is null and x.token_id is null limit 1) r on true;
+  update erasures e set stage = 'chats', passed_at = clock_timestamp() where e.user_id = p_user;
+  return true;
+end $$;
+
+COMMENT ON FUNCTION restante_pass_on_name(p_user bigint, p_blocks_max integer) IS 'Passes the name of a user that is erased on to another user, made for it, which has nothing but the blocks by others; its inboxes go on behind the last numbers of the erased one. Tokens that were issued before are revoked. False: p_blocks_max blocks were moved, and there may be more; call it again.';
+
 CREATE FUNCTION restante_people_changed(p_users bigint[], p_chat uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -3899,7 +3936,7 @@ begin
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
   elsif starts_with(p_type, 'restante:') then
     raise exception 'event types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
-  elsif p_ttl is null or extract(epoch from p_ttl) not between 0.000001 and 2592000 then
+  elsif p_ttl is null or p_ttl <= interval '0' or p_ttl > interval '30 days' then
     raise exception 'an event lives for more than no time and for at most 30 days, not for %', p_ttl using errcode = 'invalid_parameter_value';
   elsif octet_length(p_data::text) > 8192 then
     raise exception 'data has % bytes, at most 8192 are allowed', octet_length(p_data::text) using errcode = 'program_limit_exceeded';
@@ -3941,7 +3978,7 @@ begin
             case when p_to_users is not null then array(select u.id from restante_users(p_to_users) u order by 1) end,
             case when p_to_users is null then coalesce(p_feed, '00000000-0000-0000-0000-000000000001') end,
             case when p_urgent then 'alert'::inbox_class else 'event' end, v_ttl_ms, p_collapse_key,
-            array(select u.id from users u where u.external_id = any (p_except)), nullif(p_merge, 'null'));
+            array(select u.id from users u where u.is_current and u.external_id = any (p_except)), nullif(p_merge, 'null'));
   perform from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = p_event_id;
   if not found then
     raise exception 'restante_publish() needs the constraint events_are_published_at_commit to be deferred, and this transaction has made it immediate'
@@ -4515,7 +4552,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, p_actor text, p_node uuid, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back for one recipient (restante_return_to_inbox), and notes it in the audit, whatever the outcome.';
 
-CREATE FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) RETURNS TABLE(outcome text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, were_contacts boolean, is_told boolean)
+CREATE FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) RETURNS TABLE(outcome text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, were_contacts boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -4534,17 +4571,16 @@ declare
   v_last  bigint;
   v_after bigint;
   v_were  boolean;
-  v_told  boolean;
 begin
   perform restante_needs_read_committed();
   -- A transaction that makes the direct chat of the two refers to both users, so it is waited for here, or waits for this one.
   -- The same holds for one that makes them contacts.
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for update;
   if exists (select from blocks b where b.user_id = p_user and b.other_id = p_other) then
-    return query select 'again', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false, false;
+    return query select 'again', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
     return;
   elsif (select count(*) from (select from blocks b where b.user_id = p_user limit p_blocks_max) x) >= p_blocks_max then
-    return query select 'too_many', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false, false;
+    return query select 'too_many', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
     return;
   end if;
   insert into blocks (user_id, other_id) values (p_user, p_other);
@@ -4553,8 +4589,6 @@ begin
   v_were := found;
   delete from contacts c where c.user_id = p_other and c.other_id = p_user;
   v_were := v_were or found;
-  -- Of a request to one that blocks already the other one has never heard.
-  v_told := v_were and not restante_has_blocked(array[p_other], p_user);
   -- Nor does it stay invited by the other one. One who invites it has locked its row of users, too.
   perform restante_end_invitations(null, array[p_user], p_other);
   select c.id into v_chat from chats c where c.direct_key = least(p_user, p_other) || ':' || greatest(p_user, p_other);
@@ -4562,11 +4596,11 @@ begin
     select h.last_seq into v_last from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A statement after the lock: whatever was accepted before it is seen, and nothing is accepted after it.
     v_now := clock_timestamp();
-    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq, marked_xid)
-      select v_chat, k.user_id, k.delivered_seq, k.read_seq, k.marked_xid
+    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq)
+      select v_chat, k.user_id, k.delivered_seq, k.read_seq
         from (select p_user as id union all select p_other) u
         cross join lateral (
-          select x.user_id, x.delivered_seq, x.read_seq, x.marked_xid from marks x where x.chat_id = v_chat and x.user_id = u.id order by x.step desc limit 1) k
+          select x.user_id, x.delivered_seq, x.read_seq from marks x where x.chat_id = v_chat and x.user_id = u.id order by x.step desc limit 1) k
       on conflict on constraint a_member_of_a_closed_chat_is_noted_once do nothing;
     -- All that waits here for the one who blocks is from the other: it ends. 1,000 messages of the chat at once, the rest by a job.
     select x.delivered_seq into v_after from marks x where x.chat_id = v_chat and x.user_id = p_user order by x.step desc limit 1;
@@ -4590,15 +4624,15 @@ begin
          where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
         returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
       )
-      select 'done', v_chat, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_were, v_told from ended e;
+      select 'done', v_chat, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_were from ended e;
     perform restante_exact_marks(array[v_chat], array[p_user]);
   end if;
-  return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were, v_told;
+  return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were;
 end $$;
 
-COMMENT ON FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) IS 'A user blocks another one, and is no longer invited to groups by it. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, whether they were contacts or one had requested the other, and whether the other one is told that they are none (is_told). Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
+COMMENT ON FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) IS 'A user blocks another one, and is no longer invited to groups by it. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
 
-CREATE FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT has_changed boolean, OUT is_told boolean) RETURNS record
+CREATE FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -4617,7 +4651,6 @@ begin
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for no key update;
   v_wants := exists (select from contacts c where c.user_id = p_user and c.other_id = p_other);
   v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user);
-  has_changed := false;
   is_told := false;
   if restante_has_blocked(array[p_user], p_other) then
     outcome := 'blocked';
@@ -4630,12 +4663,11 @@ begin
   else
     insert into contacts (user_id, other_id) values (p_user, p_other);
     outcome := case when v_is_wanted then 'contact' else 'requested' end;
-    has_changed := true;
     is_told := not restante_has_blocked(array[p_other], p_user);
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT has_changed boolean, OUT is_told boolean) IS 'A user requests another one as a contact, or accepts its request; with p_accepts it does nothing where there is none. Outcome: requested; contact (the other one had requested it, or they were contacts); not_found (there is no request to accept); blocked (the user has blocked the other one); too_many (the user has p_contacts_max contacts and requests). has_changed: the sessions of the user are told. is_told: the other one is, too. Of a request by a user that it has blocked it learns nothing, and the user sees no difference.';
+COMMENT ON FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) IS 'A user requests another one as a contact, or accepts its request; with p_accepts it does nothing where there is none. Outcome: requested; contact (the other one had requested it, or they were contacts); not_found (there is no request to accept); blocked (the user has blocked the other one); too_many (the user has p_contacts_max contacts and requests). is_told: something has changed, and the other one may learn of it. Of a request by a user that it has blocked it learns nothing, and the user sees no difference.';
 
 CREATE FUNCTION restante_put_invitations(p_chat uuid, p_inviter bigint, p_users bigint[]) RETURNS bigint[]
     LANGUAGE plpgsql
@@ -4922,7 +4954,7 @@ declare
 begin
   perform restante_check_sender('restante_recall', p_sender);
   select t.outcome, t.recalled_at into v_outcome, v_at
-    from restante_take_back(p_message, coalesce((select u.id from users u where u.external_id = p_sender), 0), p_window) t;
+    from restante_take_back(p_message, coalesce((select u.id from users u where u.is_current and u.external_id = p_sender), 0), p_window) t;
   case v_outcome
     when 'recalled', 'again' then
       return v_at;
@@ -4983,7 +5015,9 @@ begin
     from (select s.user_id from message_status s
            where s.message_id = v_recall.message_id and s.user_id > v_recall.after_user
              and (s.status = 'sent' or s.status in ('delivered', 'read')
-                  and not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = s.user_id))
+                  and not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = s.user_id)
+                  -- One that was erased has no clients.
+                  and (select x.is_current from users x where x.id = s.user_id limit 1))
            order by s.user_id limit p_rows_max) q;
   v_is_last := coalesce(cardinality(v_users), 0) < p_rows_max;
 
@@ -5059,6 +5093,31 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) IS 'Goes on with a recall, that of p_message or else the first one behind p_after, for its next p_rows_max recipients: rows that wait end (recalled), and recipients to whom it was delivered get the notice, once. Waits for no lock: what somebody holds is looked at again after the last recipient. Returns a row for each recipient, with has_ended, and first one without a recipient: is_first (no part was done before), goes_on (there are recipients behind these), is_done (all are done, and nothing is left of it here). Nothing at all: there is no such recall, or another node is at it.';
+
+CREATE FUNCTION restante_recipient(p_message uuid, p_user text) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_user bigint := (select u.id from users u where u.is_current and u.external_id = p_user);
+begin
+  if not exists (select from message_status s where s.message_id = p_message and s.user_id = v_user) then
+    v_user := coalesce(
+      (select u.id from users u
+        where not u.is_current and u.external_id = p_user
+          and (select true from message_status s where s.message_id = p_message and s.user_id = u.id limit 1)
+        order by u.id desc limit 1),
+      v_user);
+  end if;
+  return v_user;
+end $$;
+
+COMMENT ON FUNCTION restante_recipient(p_message uuid, p_user text) IS 'The user of this name that is a recipient of the message: the one that has the name now, or else one that had it and was erased. The first where neither is; null: nobody has the name.';
 
 CREATE FUNCTION restante_refresh_login(p_family uuid, p_presented bytea, p_next bytea, p_idle interval, p_grace interval, p_access interval, OUT outcome text, OUT name text, OUT display_name text, OUT login_id uuid, OUT ends_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
@@ -5294,42 +5353,6 @@ end $$;
 
 COMMENT ON FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) IS 'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. Those of them who are invited are invited no more. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left; then one per invitation that was withdrawn, outcome withdrawn. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
 
-CREATE FUNCTION restante_reopen_chat(p_chat uuid, p_user bigint, p_other bigint) RETURNS void
-    LANGUAGE plpgsql
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET enable_material TO 'off'
-    SET jit TO 'off'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-begin
-  perform restante_needs_read_committed();
-  -- Acks that are under way are waited for: they were made while the chat was closed.
-  perform restante_lock_marks(array[p_chat, p_chat], array[p_user, p_other]);
-  insert into reopened_chats as r (chat_id, user_id, told_delivered_seq, told_read_seq, told_xid, delivered_seq, read_seq)
-    select c.chat_id, c.user_id, restante_told_mark(c.delivered_seq, o.delivered_seq, o.told_delivered_seq),
-           restante_told_mark(c.read_seq, o.read_seq, o.told_read_seq),
-           case when c.delivered_seq <= o.delivered_seq and c.read_seq <= o.read_seq then o.told_xid else c.marked_xid end,
-           -- A job may have more to end for the one that had blocked: that moves its mark later.
-           greatest(k.delivered_seq, o.delivered_seq, d.up_to_seq), greatest(k.read_seq, o.read_seq)
-      from (select unnest(array[p_user, p_other]) as id) u
-      cross join lateral (select x.* from closed_chats x where x.chat_id = p_chat and x.user_id = u.id limit 1) c
-      cross join lateral (
-        select x.delivered_seq, x.read_seq from marks x where x.chat_id = p_chat and x.user_id = u.id order by x.step desc limit 1) k
-      left join lateral (select x.* from reopened_chats x where x.chat_id = p_chat and x.user_id = u.id limit 1) o on true
-      left join lateral (
-        select x.up_to_seq from departures x
-         where x.user_id = u.id and x.chat_id = p_chat and x.ended = 'blocked' order by x.up_to_seq desc limit 1) d on true
-    on conflict on constraint a_member_of_a_reopened_chat_is_noted_once do update
-      set told_delivered_seq = excluded.told_delivered_seq, told_read_seq = excluded.told_read_seq, told_xid = excluded.told_xid,
-          delivered_seq = excluded.delivered_seq, read_seq = excluded.read_seq;
-  delete from closed_chats c where c.chat_id = p_chat;
-end $$;
-
-COMMENT ON FUNCTION restante_reopen_chat(p_chat uuid, p_user bigint, p_other bigint) IS 'Opens the direct chat of two users that neither blocks any more, and notes what is hidden of how far each has got meanwhile. Called under the lock of the chat''s head.';
-
 CREATE FUNCTION restante_request_contact(p_user text, p_other text) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -5363,7 +5386,7 @@ begin
       raise exception 'user % has blocked the sender of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
     else
       raise exception 'message % for user % is %, only failed ones can be put back', p_message, p_user,
-        (select s.status from message_status s join users u on u.id = s.user_id where s.message_id = p_message and u.external_id = p_user)
+        (select s.status from message_status s join users u on u.id = s.user_id where s.message_id = p_message and u.id = restante_recipient(p_message, p_user))
         using errcode = 'object_not_in_prerequisite_state';
   end case;
 end $$;
@@ -5391,7 +5414,7 @@ declare
   v_last    bigint;
 begin
   perform restante_needs_read_committed();
-  select u.id into v_user from users u where u.external_id = p_user;
+  v_user := restante_recipient(p_message, p_user);
   -- A recall waits for this lock, and ends what waits after it.
   select m.chat_id, m.seq, m.sender_id, m.expires_at, m.recalled_at into v_chat, v_seq, v_sender, v_expires, v_recalled
     from messages m where m.id = p_message for share;
@@ -5458,38 +5481,31 @@ end $$;
 
 COMMENT ON FUNCTION restante_return_to_inbox(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), blocked (of their direct chat: the recipient has blocked the sender), not_failed.';
 
-CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p_token text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_lifetime interval DEFAULT '90 days'::interval, p_by text DEFAULT SESSION_USER, p_node uuid DEFAULT NULL::uuid, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p_token text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_lifetime interval DEFAULT '90 days'::interval, p_by text DEFAULT SESSION_USER, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET search_path TO 'public', 'pg_temp'
     AS $$
 #variable_conflict use_column
 declare
-  v_now   timestamptz;
-  v_least timestamptz;
-  v_row   record;
+  v_now timestamptz := clock_timestamp();
+  v_row record;
 begin
   perform restante_needs_read_committed();
-  if p_device is null and restante_end_logins(p_user, p_token) then
-    -- No access token lives for longer: none of a login that has ended counts again.
-    v_least := clock_timestamp() + interval '1 day';
-  end if;
-  -- After the logins: those that had the rows before have committed, and nobody goes on with one.
-  v_now := clock_timestamp();
   insert into revocations as r (user_name, device_id, token_id, revoked_at, expires_at, reason, revoked_by)
-    values (p_user, p_device, p_token, v_now, greatest(coalesce(p_expires_at, v_now + p_lifetime), v_least), p_reason, p_by)
+    values (p_user, p_device, p_token, v_now, coalesce(p_expires_at, v_now + p_lifetime), p_reason, p_by)
     on conflict on constraint something_is_revoked_once
     do update set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = greatest(r.expires_at, excluded.expires_at),
-                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by, of_login = false
+                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by
     returning r.number, r.revoked_at, r.expires_at into v_row;
-  perform restante_audit('token.revoke', jsonb_strip_nulls(jsonb_build_object('userId', p_user, 'deviceId', p_device, 'tokenId', p_token)), 'revoked', p_by, p_node);
+  perform restante_audit('token.revoke', jsonb_strip_nulls(jsonb_build_object('userId', p_user, 'deviceId', p_device, 'tokenId', p_token)), 'revoked', p_by);
   perform pg_notify(restante_wake_channel(), 'revoked');
   number := v_row.number;
   revoked_at := v_row.revoked_at;
   expires_at := v_row.expires_at;
 end $$;
 
-COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, p_node uuid, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. The logins of the user end, or the login whose sid the id is; a device has none of its own, and none ends. It is noted in the audit, with the node p_node through which it was asked for, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Where logins end it is kept for a day at least. Repeated, it is later and lasts longer.';
+COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is noted in the audit, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';
 
 CREATE FUNCTION restante_revoke_logins(p_name text, p_logins uuid[], p_lifetime interval) RETURNS void
     LANGUAGE plpgsql
@@ -5503,11 +5519,9 @@ begin
   if cardinality(p_logins) = 0 then
     return;
   end if;
-  -- One that an operator has revoked stays the operator's. It is later, so that nodes read of its end.
-  insert into revocations as r (token_id, of_login, revoked_at, expires_at, revoked_by)
-    select l.id::text, true, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
-    on conflict on constraint something_is_revoked_once do update
-      set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = excluded.expires_at where excluded.expires_at > r.expires_at;
+  insert into revocations (token_id, revoked_at, expires_at, revoked_by)
+    select l.id::text, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
+    on conflict on constraint something_is_revoked_once do nothing;
   perform pg_notify(restante_wake_channel(), 'revoked');
 end $$;
 
@@ -5567,7 +5581,7 @@ begin
   end if;
   select u.id into v_sender
     from users u join chat_members cm on cm.user_id = u.id and cm.chat_id = p_chat and cm.left_seq is null
-   where u.external_id = p_sender;
+   where u.is_current and u.external_id = p_sender;
   if not found then
     raise exception 'user % is not a member of chat %', p_sender, p_chat
       using errcode = 'insufficient_privilege', hint = 'Only members may send; the chat may also not exist.';
@@ -5613,7 +5627,7 @@ begin
   if p_factor is null or p_factor < 1 or p_factor > 1000 then
     raise exception 'a factor is 1 to 1000' using errcode = 'invalid_parameter_value';
   end if;
-  select u.id into v_user from users u where u.external_id = p_user;
+  select u.id into v_user from users u where u.is_current and u.external_id = p_user;
   if v_user is null then
     v_outcome := 'not_found';
   elsif p_factor = 1 then
@@ -6076,7 +6090,7 @@ begin
     perform from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A statement after the lock: the other one may have blocked this one meanwhile.
     if not exists (select from blocks b where b.user_id = p_other and b.other_id = p_user) then
-      perform restante_reopen_chat(v_chat, p_user, p_other);
+      delete from closed_chats c where c.chat_id = v_chat;
     end if;
   end if;
   return query select 'done', v_chat;
@@ -6235,16 +6249,6 @@ end $$;
 
 COMMENT ON FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) IS 'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key, each becomes a row for the user (restante_event_becomes), and no more than p_waiting_max numbers are not settled then. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';
 
-CREATE FUNCTION restante_told_mark(p_seq bigint, p_reopened bigint, p_told bigint) RETURNS bigint
-    LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-begin
-  return case when p_seq <= p_reopened then least(p_seq, p_told) else p_seq end;
-end $$;
-
-COMMENT ON FUNCTION restante_told_mark(p_seq bigint, p_reopened bigint, p_told bigint) IS 'A mark as the other member may know it: where it is no higher than when the chat was opened again (p_reopened; null: it was never closed) it counts as before.';
-
 CREATE FUNCTION restante_turn_down_invitation(p_user bigint, p_chat uuid) RETURNS text
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -6297,8 +6301,8 @@ CREATE FUNCTION restante_unblock(p_user text, p_other text) RETURNS boolean
     AS $$
 #variable_conflict use_column
 declare
-  v_user  bigint := (select u.id from users u where u.external_id = p_user);
-  v_other bigint := (select u.id from users u where u.external_id = p_other);
+  v_user  bigint := (select u.id from users u where u.is_current and u.external_id = p_user);
+  v_other bigint := (select u.id from users u where u.is_current and u.external_id = p_other);
   v_block record;
 begin
   select b.outcome, b.chat_id into v_block from restante_take_block_back(v_user, v_other) b;
@@ -6318,7 +6322,7 @@ CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     SET search_path TO 'public', 'pg_temp'
     AS $$
 begin
-  case restante_remove_followers(p_feed, array(select u.id from users u where u.external_id = any (p_users)))
+  case restante_remove_followers(p_feed, array(select u.id from users u where u.is_current and u.external_id = any (p_users)))
     when 'done' then null;
     when 'forbidden' then raise exception 'every user follows the feed of everyone' using errcode = 'insufficient_privilege';
     else raise exception 'there is no feed %', p_feed using errcode = 'no_data_found';
@@ -6340,18 +6344,18 @@ CREATE FUNCTION restante_users(p_external_ids text[], p_have_come boolean DEFAUL
 begin
   -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
-  if exists (select from unnest(p_external_ids) x (name) where (select u.id from users u where u.external_id = x.name limit 1) is null) then
+  if exists (select from unnest(p_external_ids) x (name) where (select u.id from users u where u.is_current and u.external_id = x.name limit 1) is null) then
     with made as (
       insert into users (external_id, came_at)
         select q.name, case when p_have_come then clock_timestamp() end
           from (select distinct x.name collate "C" as name from unnest(p_external_ids) x (name)) q order by q.name
-        on conflict on constraint each_external_id_names_one_user do nothing
+        on conflict (external_id) where is_current do nothing
         returning id
     )
     insert into inboxes (user_id, class) select made.id, c.class from made cross join unnest(enum_range(null::inbox_class)) c (class);
   end if;
   -- A later statement: those that another node made meanwhile are seen too.
-  return query select u.external_id, u.id from users u where u.external_id = any (p_external_ids);
+  return query select u.external_id, u.id from users u where u.is_current and u.external_id = any (p_external_ids);
 end $$;
 
 COMMENT ON FUNCTION restante_users(p_external_ids text[], p_have_come boolean) IS 'The numbers of these users; those that are new are made, with their inboxes. p_have_come: they come with tokens of their own, and are not only named.';
@@ -6419,7 +6423,6 @@ CREATE FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigin
 declare
   v_role  member_role;
   v_kind  chat_kind;
-  v_new   bigint[];
   v_count bigint;
 begin
   select cm.role into v_role from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null;
@@ -6432,12 +6435,11 @@ begin
     return 'forbidden';
   end if;
   select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
-  -- A member is passed over, whatever it has blocked.
-  select array_agg(u.user_id) into v_new
+  select v_count + count(*) into v_count
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
-  return case when v_count + coalesce(cardinality(v_new), 0) + p_unknown > p_members_max then 'too_many_members'
-              when restante_has_blocked(v_new, p_caller) then 'not_accepted'
+  return case when v_count + p_unknown > p_members_max then 'too_many_members'
+              when restante_has_blocked(p_users, p_caller) then 'not_accepted'
               -- An unknown user has no contacts.
               when p_contacts_only and restante_invitations_left(p_caller) < p_unknown then 'too_many_invitations' end;
 end $$;
@@ -6767,6 +6769,7 @@ CREATE TABLE users (
     avatar_url text,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     came_at timestamp with time zone,
+    is_current boolean DEFAULT true NOT NULL,
     CONSTRAINT an_external_id_has_1_to_128_characters CHECK (((char_length(external_id) >= 1) AND (char_length(external_id) <= 128)))
 );
 
@@ -6783,6 +6786,8 @@ COMMENT ON COLUMN users.avatar_url IS 'Address of the picture shown to recipient
 COMMENT ON COLUMN users.created_at IS 'When the row was made.';
 
 COMMENT ON COLUMN users.came_at IS 'When the user first came with a token of its own. Null: it was only named by others so far, as a member or a recipient.';
+
+COMMENT ON COLUMN users.is_current IS 'It is the user that its external_id names. False: it was erased, and another user has its external_id now. The row stays for what others have of it, and nobody is it any more.';
 
 COMMENT ON CONSTRAINT an_external_id_has_1_to_128_characters ON users IS 'Longer or empty ones come from no token that the service accepts.';
 
@@ -6930,7 +6935,6 @@ CREATE TABLE closed_chats (
     user_id bigint NOT NULL,
     delivered_seq bigint NOT NULL,
     read_seq bigint NOT NULL,
-    marked_xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     closed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
@@ -6943,8 +6947,6 @@ COMMENT ON COLUMN closed_chats.user_id IS 'The member.';
 COMMENT ON COLUMN closed_chats.delivered_seq IS 'Its mark when the chat was closed: the other one is shown this one until it is open again.';
 
 COMMENT ON COLUMN closed_chats.read_seq IS 'Likewise.';
-
-COMMENT ON COLUMN closed_chats.marked_xid IS 'The transaction in which that mark had moved last.';
 
 COMMENT ON COLUMN closed_chats.closed_at IS 'Since when. What the member has acked or read after it is not shown to the other one.';
 
@@ -7075,7 +7077,6 @@ CREATE TABLE endings (
     attempts smallint DEFAULT 0 NOT NULL,
     last_error text,
     discarded_at timestamp with time zone,
-    is_hidden boolean DEFAULT false NOT NULL,
     ended_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     ended_xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     CONSTRAINT endings_failed_expired_or_were_put_back CHECK ((status = ANY (ARRAY['failed'::delivery_status, 'expired'::delivery_status, 'sent'::delivery_status])))
@@ -7107,8 +7108,6 @@ COMMENT ON COLUMN endings.last_error IS 'The last error before it ended: the cli
 
 COMMENT ON COLUMN endings.discarded_at IS 'When an operator gave it up for good: it is no dead letter any more. Null: it is one, if it has failed.';
 
-COMMENT ON COLUMN endings.is_hidden IS 'True: a block has ended it, or it ended while the chat was closed. Its sender is not told of it by itself, but when a mark passes it.';
-
 COMMENT ON COLUMN endings.ended_at IS 'When it ended, or was put back.';
 
 COMMENT ON COLUMN endings.ended_xid IS 'Transaction that changed it last: a sender asks for what changed in the transactions that its last look did not see.';
@@ -7125,8 +7124,10 @@ CREATE TABLE erasures (
     class inbox_class DEFAULT 'chat'::inbox_class NOT NULL,
     seq bigint DEFAULT 0 NOT NULL,
     emptied bigint DEFAULT 0 NOT NULL,
+    successor_id bigint,
+    passed_at timestamp with time zone,
     done_at timestamp with time zone,
-    CONSTRAINT an_erasure_has_a_stage CHECK ((stage = ANY (ARRAY['chats'::text, 'events'::text, 'inbox'::text, 'people'::text]))),
+    CONSTRAINT an_erasure_has_a_stage CHECK ((stage = ANY (ARRAY['chats'::text, 'events'::text, 'inbox'::text, 'people'::text, 'name'::text]))),
     CONSTRAINT an_erasure_has_two_rounds CHECK ((round = ANY (ARRAY[1, 2])))
 );
 
@@ -7140,7 +7141,7 @@ COMMENT ON COLUMN erasures.asked_at IS 'When it was asked for, the last time.';
 
 COMMENT ON COLUMN erasures.round IS 'The job goes through everything twice, the second time some seconds later. Until then another node may have taken a token that was revoked.';
 
-COMMENT ON COLUMN erasures.stage IS 'The part that the job is at: chats (memberships, messages), events, inbox (what waits for the user), people (contacts, blocks, follows, devices).';
+COMMENT ON COLUMN erasures.stage IS 'The part that the job is at: chats (memberships, messages), events, inbox (what waits for the user), people (contacts, blocks, follows, devices), name (it passes on to the successor; the second round begins with it).';
 
 COMMENT ON COLUMN erasures.chat_id IS 'The chat, or the stream, that the job is at. Those of the user below it are done.';
 
@@ -7149,6 +7150,10 @@ COMMENT ON COLUMN erasures.class IS 'The inbox that the job is at.';
 COMMENT ON COLUMN erasures.seq IS 'Numbers up to this one were looked at, of the chat, stream or inbox. The largest number there is: the chat is done.';
 
 COMMENT ON COLUMN erasures.emptied IS 'Messages and events that were emptied so far.';
+
+COMMENT ON COLUMN erasures.successor_id IS 'The user that has the name of the erased one afterwards (users.id). Made in the stage name; null: it was not made yet.';
+
+COMMENT ON COLUMN erasures.passed_at IS 'When the name passed on to the successor. Null: the erased user has it still.';
 
 COMMENT ON COLUMN erasures.done_at IS 'When the second round came to its end. Null: the job is at work.';
 
@@ -7353,12 +7358,11 @@ COMMENT ON COLUMN inboxes.purged_seq IS 'Numbers at or below it have been remove
 CREATE TABLE invitations (
     user_id bigint NOT NULL,
     chat_id uuid NOT NULL,
-    inviter_id bigint,
+    inviter_id bigint NOT NULL,
     invited_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     declined_at timestamp with time zone,
     CONSTRAINT an_invitation_ends_after_it_was_made CHECK ((expires_at > invited_at)),
-    CONSTRAINT an_invitation_that_waits_names_its_inviter CHECK (((inviter_id IS NOT NULL) OR (declined_at IS NOT NULL))),
     CONSTRAINT nobody_invites_itself CHECK ((user_id <> inviter_id))
 );
 
@@ -7368,7 +7372,7 @@ COMMENT ON COLUMN invitations.user_id IS 'The user that is invited.';
 
 COMMENT ON COLUMN invitations.chat_id IS 'The group.';
 
-COMMENT ON COLUMN invitations.inviter_id IS 'The admin that has invited it. Null: the user has declined, and the admin is erased.';
+COMMENT ON COLUMN invitations.inviter_id IS 'The admin that has invited it.';
 
 COMMENT ON COLUMN invitations.invited_at IS 'Since when.';
 
@@ -7377,8 +7381,6 @@ COMMENT ON COLUMN invitations.expires_at IS 'From then on it counts no more, and
 COMMENT ON COLUMN invitations.declined_at IS 'The time at which the user has declined it. Until the invitation expires the user is not invited to this group again.';
 
 COMMENT ON CONSTRAINT an_invitation_ends_after_it_was_made ON invitations IS 'It waits for a while.';
-
-COMMENT ON CONSTRAINT an_invitation_that_waits_names_its_inviter ON invitations IS 'One that was declined outlives its inviter.';
 
 COMMENT ON CONSTRAINT nobody_invites_itself ON invitations IS 'An inviter is a member of the group.';
 
@@ -7642,38 +7644,11 @@ COMMENT ON COLUMN recalls.is_held IS 'Something of one of these was held by anot
 
 COMMENT ON COLUMN recalls.is_told IS 'The connections of the sender are told with the first part.';
 
-CREATE TABLE reopened_chats (
-    chat_id uuid NOT NULL,
-    user_id bigint NOT NULL,
-    told_delivered_seq bigint NOT NULL,
-    told_read_seq bigint NOT NULL,
-    told_xid xid8 NOT NULL,
-    delivered_seq bigint NOT NULL,
-    read_seq bigint NOT NULL
-);
-
-COMMENT ON TABLE reopened_chats IS 'The direct chats that were closed once: a row a member. Its moves while the chat was closed are told to the other one neither then nor later. A mark that is no higher than when the chat was opened again counts as it was before it was closed.';
-
-COMMENT ON COLUMN reopened_chats.chat_id IS 'The chat.';
-
-COMMENT ON COLUMN reopened_chats.user_id IS 'The member.';
-
-COMMENT ON COLUMN reopened_chats.told_delivered_seq IS 'Its mark before the chat was closed, as the other one may know it.';
-
-COMMENT ON COLUMN reopened_chats.told_read_seq IS 'Likewise.';
-
-COMMENT ON COLUMN reopened_chats.told_xid IS 'The transaction in which that mark had moved last.';
-
-COMMENT ON COLUMN reopened_chats.delivered_seq IS 'Its mark when the chat was opened again, and what the block had still to end by then.';
-
-COMMENT ON COLUMN reopened_chats.read_seq IS 'Its mark when the chat was opened again.';
-
 CREATE TABLE revocations (
     number bigint NOT NULL,
     user_name text COLLATE pg_catalog."C",
     device_id text COLLATE pg_catalog."C",
     token_id text COLLATE pg_catalog."C",
-    of_login boolean DEFAULT false NOT NULL,
     revoked_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     reason text,
@@ -7682,11 +7657,10 @@ CREATE TABLE revocations (
     CONSTRAINT a_revocation_is_of_a_user_a_device_or_a_token CHECK (((num_nonnulls(user_name, token_id) = 1) AND ((device_id IS NULL) OR (user_name IS NOT NULL)))),
     CONSTRAINT a_revoked_device_has_a_name CHECK (((char_length(device_id) >= 1) AND (char_length(device_id) <= 64))),
     CONSTRAINT a_revoked_token_has_an_id CHECK (((char_length(token_id) >= 1) AND (char_length(token_id) <= 256))),
-    CONSTRAINT a_revoked_user_has_a_name CHECK (((char_length(user_name) >= 1) AND (char_length(user_name) <= 128))),
-    CONSTRAINT only_a_token_id_is_that_of_a_login CHECK (((token_id IS NOT NULL) OR (NOT of_login)))
+    CONSTRAINT a_revoked_user_has_a_name CHECK (((char_length(user_name) >= 1) AND (char_length(user_name) <= 128)))
 );
 
-COMMENT ON TABLE revocations IS 'Tokens that are worth nothing although they have not expired, until they have. A few, written by operators; and one for each login that has ended, until its access tokens have expired.';
+COMMENT ON TABLE revocations IS 'Tokens that are worth nothing although they have not expired, until they have. A few, written by operators.';
 
 COMMENT ON COLUMN revocations.number IS 'Which of two of the same moment comes first.';
 
@@ -7694,9 +7668,7 @@ COMMENT ON COLUMN revocations.user_name IS 'The user, as its tokens name it (sub
 
 COMMENT ON COLUMN revocations.device_id IS 'The device: then only what this device of the user does with those tokens.';
 
-COMMENT ON COLUMN revocations.token_id IS 'The id of one token (jti), or of the tokens of one login (sid), instead of a user.';
-
-COMMENT ON COLUMN revocations.of_login IS 'The login token_id has ended, and no operator has revoked it. It is counted apart from what operators revoke.';
+COMMENT ON COLUMN revocations.token_id IS 'The id of one token (jti), instead of a user.';
 
 COMMENT ON COLUMN revocations.revoked_at IS 'When it was revoked, the last time.';
 
@@ -7715,8 +7687,6 @@ COMMENT ON CONSTRAINT a_revoked_device_has_a_name ON revocations IS 'As devices 
 COMMENT ON CONSTRAINT a_revoked_token_has_an_id ON revocations IS 'Nodes keep it in memory.';
 
 COMMENT ON CONSTRAINT a_revoked_user_has_a_name ON revocations IS 'As users have.';
-
-COMMENT ON CONSTRAINT only_a_token_id_is_that_of_a_login ON revocations IS 'Users and devices are revoked by operators.';
 
 ALTER TABLE revocations ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME revocations_number_seq
@@ -7854,9 +7824,6 @@ ALTER TABLE ONLY marks_behind
 ALTER TABLE ONLY closed_chats
     ADD CONSTRAINT a_member_of_a_closed_chat_is_noted_once PRIMARY KEY (chat_id, user_id);
 
-ALTER TABLE ONLY reopened_chats
-    ADD CONSTRAINT a_member_of_a_reopened_chat_is_noted_once PRIMARY KEY (chat_id, user_id);
-
 ALTER TABLE ONLY presence_leases
     ADD CONSTRAINT a_node_has_one_lease_of_a_user PRIMARY KEY (user_id, node_id);
 
@@ -7959,9 +7926,6 @@ ALTER TABLE ONLY accounts
 
 COMMENT ON CONSTRAINT each_account_has_a_name_of_its_own ON accounts IS 'A name that is taken is refused.';
 
-ALTER TABLE ONLY users
-    ADD CONSTRAINT each_external_id_names_one_user UNIQUE (external_id);
-
 ALTER TABLE ONLY account_logins
     ADD CONSTRAINT each_login_has_a_family_of_refresh_tokens UNIQUE (family);
 
@@ -8022,8 +7986,6 @@ COMMENT ON INDEX a_mark_is_found_by_its_newest_step IS 'Locks and reads the mark
 COMMENT ON INDEX a_member_is_behind_once IS 'The job takes the first.';
 
 COMMENT ON INDEX a_member_of_a_closed_chat_is_noted_once IS 'Is this chat closed?';
-
-COMMENT ON INDEX a_member_of_a_reopened_chat_is_noted_once IS 'Was this chat closed once, and what is hidden of the member''s mark?';
 
 COMMENT ON INDEX a_node_has_one_lease_of_a_user IS 'Is this user online, and where else?';
 
@@ -8091,6 +8053,10 @@ COMMENT ON INDEX an_inbox_is_found_by_its_newest_step IS 'Locks and reads the co
 
 COMMENT ON INDEX an_inbox_number_names_one_row IS 'The drain, the ack, and proof that a number was given once.';
 
+CREATE INDEX blocks_by_other ON blocks USING btree (other_id, user_id);
+
+COMMENT ON INDEX blocks_by_other IS 'Finds who has blocked a user that is erased.';
+
 COMMENT ON INDEX chats_are_known_by_their_id IS 'Reads one chat.';
 
 CREATE INDEX contacts_by_other ON contacts USING btree (other_id, user_id);
@@ -8117,13 +8083,15 @@ COMMENT ON INDEX dead_letters_by_time IS 'The list of dead letters, a page at a 
 
 COMMENT ON INDEX each_account_has_a_name_of_its_own IS 'Finds an account by its name.';
 
+CREATE UNIQUE INDEX each_external_id_names_one_user ON users USING btree (external_id) WHERE is_current;
+
 COMMENT ON INDEX each_external_id_names_one_user IS 'Finds the user of a token; keeps two nodes from making the same user twice.';
 
 COMMENT ON INDEX each_login_has_a_family_of_refresh_tokens IS 'Finds the login of a refresh token.';
 
 COMMENT ON INDEX each_login_has_an_id IS 'Removes one.';
 
-CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id) WHERE ((class = 'chat'::inbox_class) AND (NOT is_hidden));
+CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id) WHERE (class = 'chat'::inbox_class);
 
 COMMENT ON INDEX endings_by_sender IS 'A sender that was away is told of them in this order.';
 
@@ -8143,10 +8111,6 @@ CREATE INDEX followers_of_a_feed ON followers USING btree (feed_id, user_id) WHE
 
 COMMENT ON INDEX followers_of_a_feed IS 'The followers of a feed, a page at a time.';
 
-CREATE INDEX hidden_endings_by_chat ON endings USING btree (chat_id, user_id, chat_seq) WHERE is_hidden;
-
-COMMENT ON INDEX hidden_endings_by_chat IS 'Finds those that a mark passes.';
-
 CREATE INDEX invitations_by_chat ON invitations USING btree (chat_id, user_id);
 
 COMMENT ON INDEX invitations_by_chat IS 'Lists the users who are invited to a group.';
@@ -8157,7 +8121,7 @@ COMMENT ON INDEX invitations_by_end IS 'Finds those that have expired.';
 
 CREATE INDEX invitations_by_inviter ON invitations USING btree (inviter_id, user_id);
 
-COMMENT ON INDEX invitations_by_inviter IS 'Counts what a user has made, and finds those that end when it is blocked or erased.';
+COMMENT ON INDEX invitations_by_inviter IS 'Counts what a user has made, and finds those that end when it is blocked.';
 
 CREATE INDEX journal_by_time ON statistics_journal USING btree (at);
 
@@ -8208,6 +8172,10 @@ COMMENT ON INDEX there_is_one_row_of_encryption IS 'Finds the row.';
 COMMENT ON INDEX two_users_share_one_direct_chat IS 'Finds the direct chat of two users; lets only one be made.';
 
 COMMENT ON INDEX users_are_known_by_their_number IS 'Joins from every table that names a user.';
+
+CREATE INDEX users_that_were_erased ON users USING btree (external_id, id) WHERE (NOT is_current);
+
+COMMENT ON INDEX users_that_were_erased IS 'Finds those that had an external_id before.';
 
 CREATE TRIGGER a_status_only_moves_forward AFTER UPDATE ON message_status FOR EACH ROW WHEN (((new.status > 'read'::delivery_status) OR (new.status < old.status) OR (new.seq <> old.seq) OR (new.delivered_at <> old.delivered_at) OR ((new.delivered_at IS NULL) <> (new.status = 'sent'::delivery_status)) OR ((new.read_at IS NULL) <> (new.status < 'read'::delivery_status)))) EXECUTE FUNCTION guard_the_status();
 
@@ -8264,10 +8232,6 @@ COMMENT ON TRIGGER what_was_done_stays_written ON audit IS 'Keeps the owner from
 CREATE TRIGGER what_was_taken_stays_taken AFTER UPDATE OF cursor_seq ON followers FOR EACH ROW WHEN ((new.cursor_seq < old.cursor_seq)) EXECUTE FUNCTION refuse_to_go_back('the cursor of a follower only grows');
 
 COMMENT ON TRIGGER what_was_taken_stays_taken ON followers IS 'A cursor that went back would make rows a second time.';
-
-CREATE TRIGGER who_did_it_is_not_for_the_caller_to_say BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION restante_note_truly();
-
-COMMENT ON TRIGGER who_did_it_is_not_for_the_caller_to_say ON audit IS 'A role that may write rows does not write them in the name of another role, nor with another time. A restore and replication are passed over.';
 
 ALTER TABLE ONLY account_logins
     ADD CONSTRAINT a_login_is_that_of_an_account FOREIGN KEY (name) REFERENCES accounts(name) ON DELETE CASCADE;
@@ -8394,12 +8358,12 @@ ALTER TABLE ONLY user_limits
 
 COMMENT ON CONSTRAINT raised_limits_are_those_of_users ON user_limits IS 'Delete a user''s factor before the user.';
 
-ALTER TABLE ONLY reopened_chats
-    ADD CONSTRAINT reopened_chats_are_chats FOREIGN KEY (chat_id) REFERENCES chats(id);
-
-COMMENT ON CONSTRAINT reopened_chats_are_chats ON reopened_chats IS 'Delete them before the chat.';
-
 ALTER TABLE ONLY feeds
     ADD CONSTRAINT streams_are_numbered_as_chats FOREIGN KEY (chat_id) REFERENCES chats(id);
 
 COMMENT ON CONSTRAINT streams_are_numbered_as_chats ON feeds IS 'The counter of a stream is in chat_heads.';
+
+ALTER TABLE ONLY erasures
+    ADD CONSTRAINT successors_are_users FOREIGN KEY (successor_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT successors_are_users ON erasures IS 'The name leads to it.';

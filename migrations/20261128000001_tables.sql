@@ -15,8 +15,8 @@ create table users (
   avatar_url   text,
   created_at   timestamptz not null default clock_timestamp(),
   came_at      timestamptz,
+  is_current   boolean not null default true,
   constraint users_are_known_by_their_number primary key (id),
-  constraint each_external_id_names_one_user unique (external_id),
   constraint an_external_id_has_1_to_128_characters check (char_length(external_id) between 1 and 128)
 );
 comment on table users is
@@ -27,9 +27,14 @@ comment on column users.display_name is 'Name shown to recipients beside a messa
 comment on column users.avatar_url is 'Address of the picture shown to recipients, if known.';
 comment on column users.created_at is 'When the row was made.';
 comment on column users.came_at is 'When the user first came with a token of its own. Null: it was only named by others so far, as a member or a recipient.';
+comment on column users.is_current is
+  'It is the user that its external_id names. False: it was erased, and another user has its external_id now. The row stays for what others have of it, and nobody is it any more.';
 comment on constraint an_external_id_has_1_to_128_characters on users is 'Longer or empty ones come from no token that the service accepts.';
 comment on index users_are_known_by_their_number is 'Joins from every table that names a user.';
+create unique index each_external_id_names_one_user on users (external_id) where is_current;
 comment on index each_external_id_names_one_user is 'Finds the user of a token; keeps two nodes from making the same user twice.';
+create index users_that_were_erased on users (external_id, id) where not is_current;
+comment on index users_that_were_erased is 'Finds those that had an external_id before.';
 
 create table inboxes (
   user_id     bigint not null,

@@ -67,6 +67,7 @@ declare
   v_gone      uuid[];    -- ids that may be those of messages that were removed
   v_members   integer[]; -- items whose senders are members
   v_outsiders integer[]; -- items whose senders are not; null when all are
+  v_lonely    integer[]; -- items that nobody but the sender is a member for; null when there are none
   v_chat_at   tid[];     -- per item: where the head of its chat is, when it is accepted
   v_accepted  bigint;    -- items accepted
   v_free      integer[]; -- places in recipients whose inboxes are locked here (only looked at when p_skip_held)
@@ -171,6 +172,7 @@ begin
     select array_agg(q.ord) into v_outsiders
       from (select generate_subscripts(p_ids, 1) as ord except all select unnest(v_members)) q;
   end if;
+  select array_agg(q.ord) into v_lonely from (select generate_subscripts(p_ids, 1) as ord except select unnest(places)) q;
   select array_agg(q.outcome), array_agg(q.seq), array_agg(q.class), array_agg(q.first_chat), array_agg(q.first_time), array_agg(q.at), count(q.at)
     into outcomes, seqs, classes, first_chats, first_times, v_chat_at, v_accepted
     from (
@@ -211,6 +213,11 @@ begin
                 cross join lateral (select split_part(x.direct_key, ':', 1)::bigint as one, split_part(x.direct_key, ':', 2)::bigint as two) p
                where u.verdict <> 'yes' and x.id = u.chat and x.kind = 'direct' and p.one <> p.two
                  and (u.verdict <> 'contacts' or not restante_are_contacts(p.one, p.two))
+              union all
+              -- The other one was erased: it has left their chat, and nobody will come to it.
+              select 'not_accepted' from chats x
+               where u.ord = any (v_lonely) and x.id = u.chat and x.kind = 'direct'
+                 and split_part(x.direct_key, ':', 1) <> split_part(x.direct_key, ':', 2)
               limit 1
             ) b on true
           offset 0 -- so that an outcome is found once, and not wherever it is used
@@ -334,4 +341,4 @@ begin
   end if;
 end $$;
 comment on function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean, text[], bytea[], text) is
-  'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+  'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or was erased, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';

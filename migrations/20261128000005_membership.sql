@@ -11,18 +11,18 @@ as $$
 begin
   -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
-  if exists (select from unnest(p_external_ids) x (name) where (select u.id from users u where u.external_id = x.name limit 1) is null) then
+  if exists (select from unnest(p_external_ids) x (name) where (select u.id from users u where u.is_current and u.external_id = x.name limit 1) is null) then
     with made as (
       insert into users (external_id, came_at)
         select q.name, case when p_have_come then clock_timestamp() end
           from (select distinct x.name collate "C" as name from unnest(p_external_ids) x (name)) q order by q.name
-        on conflict on constraint each_external_id_names_one_user do nothing
+        on conflict (external_id) where is_current do nothing
         returning id
     )
     insert into inboxes (user_id, class) select made.id, c.class from made cross join unnest(enum_range(null::inbox_class)) c (class);
   end if;
   -- A later statement: those that another node made meanwhile are seen too.
-  return query select u.external_id, u.id from users u where u.external_id = any (p_external_ids);
+  return query select u.external_id, u.id from users u where u.is_current and u.external_id = any (p_external_ids);
 end $$;
 comment on function restante_users(text[], boolean) is
   'The numbers of these users; those that are new are made, with their inboxes. p_have_come: they come with tokens of their own, and are not only named.';
@@ -72,7 +72,7 @@ begin
     from (
       select o.id as other, k.key, c.id as chat
         from (select generate_subscripts(p_users, 1) as ord, unnest(p_users) as id, unnest(p_others) as name) u
-        left join lateral (select x.id from users x where x.external_id = u.name offset 0) o on true
+        left join lateral (select x.id from users x where x.is_current and x.external_id = u.name offset 0) o on true
         cross join lateral (select case when o.id is not null then least(u.id, o.id) || ':' || greatest(u.id, o.id) end as key offset 0) k
         left join lateral (select x.id from chats x where x.direct_key = k.key offset 0) c on true
        order by u.ord
@@ -96,7 +96,7 @@ begin
       from (
         select case when o.id is not null then least(u.id, o.id) || ':' || greatest(u.id, o.id) end as key
           from (select generate_subscripts(p_users, 1) as ord, unnest(p_users) as id, unnest(p_others) as name) u
-          left join lateral (select x.id from users x where x.external_id = u.name offset 0) o on true
+          left join lateral (select x.id from users x where x.is_current and x.external_id = u.name offset 0) o on true
          order by u.ord
       ) q;
   end if;
@@ -394,7 +394,7 @@ declare
 begin
   perform restante_needs_read_committed();
   select coalesce(array_agg(u.id) filter (where u.id is not null), '{}'), array_agg(x.name) filter (where u.id is null) into v_users, v_unknown
-    from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true;
+    from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.is_current and y.external_id = x.name limit 1) u on true;
   if v_unknown is not null then
     v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max, p_contacts_only);
     if v_refused is not null then

@@ -105,7 +105,7 @@ declare
   v_is_first boolean;     -- it was named before, and comes now
 begin
   select u.id, u.display_name, u.avatar_url, u.came_at is null into v_user, v_name, v_picture, v_is_first
-    from users u where u.external_id = p_external_id;
+    from users u where u.is_current and u.external_id = p_external_id;
   if not found then
     select u.id into v_user from restante_users(array[p_external_id], true) u;
     v_is_first := false;

@@ -55,6 +55,27 @@ $$;
 comment on function delivery_trace(uuid) is
   'The state of this message for every recipient: where it stands, when it got there, why it ended, and how many rows wait before it in that inbox.';
 
+create function restante_recipient(p_message uuid, p_user text) returns bigint
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set search_path from current
+as $$
+declare
+  v_user bigint := (select u.id from users u where u.is_current and u.external_id = p_user);
+begin
+  if not exists (select from message_status s where s.message_id = p_message and s.user_id = v_user) then
+    v_user := coalesce(
+      (select u.id from users u
+        where not u.is_current and u.external_id = p_user
+          and (select true from message_status s where s.message_id = p_message and s.user_id = u.id limit 1)
+        order by u.id desc limit 1),
+      v_user);
+  end if;
+  return v_user;
+end $$;
+comment on function restante_recipient(uuid, text) is
+  'The user of this name that is a recipient of the message: the one that has the name now, or else one that had it and was erased. The first where neither is; null: nobody has the name.';
+
 create function restante_return_to_inbox(p_message uuid, p_user text, out outcome text, out inbox_seq bigint)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
@@ -72,7 +93,7 @@ declare
   v_last    bigint;
 begin
   perform restante_needs_read_committed();
-  select u.id into v_user from users u where u.external_id = p_user;
+  v_user := restante_recipient(p_message, p_user);
   -- A recall waits for this lock, and ends what waits after it.
   select m.chat_id, m.seq, m.sender_id, m.expires_at, m.recalled_at into v_chat, v_seq, v_sender, v_expires, v_recalled
     from messages m where m.id = p_message for share;
@@ -162,7 +183,7 @@ begin
       raise exception 'user % has blocked the sender of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
     else
       raise exception 'message % for user % is %, only failed ones can be put back', p_message, p_user,
-        (select s.status from message_status s join users u on u.id = s.user_id where s.message_id = p_message and u.external_id = p_user)
+        (select s.status from message_status s join users u on u.id = s.user_id where s.message_id = p_message and u.id = restante_recipient(p_message, p_user))
         using errcode = 'object_not_in_prerequisite_state';
   end case;
 end $$;
@@ -180,7 +201,7 @@ declare
   v_sender bigint;
 begin
   perform restante_needs_read_committed();
-  select u.id into v_user from users u where u.external_id = p_user;
+  v_user := restante_recipient(p_message, p_user);
   -- A row that waits ends; a dead letter has ended already and only gets the last word.
   update message_status s set status = 'failed', ended = 'discarded', reason = p_reason
    where s.message_id = p_message and s.user_id = v_user
@@ -219,8 +240,8 @@ declare
   v_messages  uuid[];
   v_users     bigint[];
 begin
-  select u.id into v_sender from users u where u.external_id = p_sender;
-  select u.id into v_recipient from users u where u.external_id = p_recipient;
+  select u.id into v_sender from users u where u.is_current and u.external_id = p_sender;
+  select u.id into v_recipient from users u where u.is_current and u.external_id = p_recipient;
   -- No user has this name, so nothing of that user failed.
   if (p_sender is not null and v_sender is null) or (p_recipient is not null and v_recipient is null) then
     return;

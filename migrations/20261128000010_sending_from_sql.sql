@@ -43,7 +43,7 @@ begin
   end if;
   select u.id into v_sender
     from users u join chat_members cm on cm.user_id = u.id and cm.chat_id = p_chat and cm.left_seq is null
-   where u.external_id = p_sender;
+   where u.is_current and u.external_id = p_sender;
   if not found then
     raise exception 'user % is not a member of chat %', p_sender, p_chat
       using errcode = 'insufficient_privilege', hint = 'Only members may send; the chat may also not exist.';
@@ -114,7 +114,7 @@ begin
     elsif v_outcomes[n] = 'not_a_member' then
       raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
     elsif v_outcomes[n] = 'not_accepted' then
-      raise exception 'one of the members of chat % has blocked the other, message % is not accepted', v_chats[n], v_ids[n]
+      raise exception 'one of the members of chat % has blocked the other or was erased, message % is not accepted', v_chats[n], v_ids[n]
         using errcode = 'insufficient_privilege';
     elsif v_outcomes[n] = 'purged' then
       raise exception 'message id % is from before messages of chat % that were removed, its message may have been one of them', v_ids[n], v_chats[n]

@@ -77,7 +77,7 @@ set enable_seqscan = off set enable_bitmapscan = off set jit = off
 set search_path from current
 as $$
 begin
-  case restante_remove_followers(p_feed, array(select u.id from users u where u.external_id = any (p_users)))
+  case restante_remove_followers(p_feed, array(select u.id from users u where u.is_current and u.external_id = any (p_users)))
     when 'done' then null;
     when 'forbidden' then raise exception 'every user follows the feed of everyone' using errcode = 'insufficient_privilege';
     else raise exception 'there is no feed %', p_feed using errcode = 'no_data_found';
@@ -194,7 +194,7 @@ begin
             case when p_to_users is not null then array(select u.id from restante_users(p_to_users) u order by 1) end,
             case when p_to_users is null then coalesce(p_feed, '00000000-0000-0000-0000-000000000001') end,
             case when p_urgent then 'alert'::inbox_class else 'event' end, v_ttl_ms, p_collapse_key,
-            array(select u.id from users u where u.external_id = any (p_except)), nullif(p_merge, 'null'));
+            array(select u.id from users u where u.is_current and u.external_id = any (p_except)), nullif(p_merge, 'null'));
   perform from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = p_event_id;
   if not found then
     raise exception 'restante_publish() needs the constraint events_are_published_at_commit to be deferred, and this transaction has made it immediate'

@@ -139,7 +139,9 @@ begin
     from (select s.user_id from message_status s
            where s.message_id = v_recall.message_id and s.user_id > v_recall.after_user
              and (s.status = 'sent' or s.status in ('delivered', 'read')
-                  and not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = s.user_id))
+                  and not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = s.user_id)
+                  -- One that was erased has no clients.
+                  and (select x.is_current from users x where x.id = s.user_id limit 1))
            order by s.user_id limit p_rows_max) q;
   v_is_last := coalesce(cardinality(v_users), 0) < p_rows_max;
 
@@ -228,7 +230,7 @@ declare
 begin
   perform restante_check_sender('restante_recall', p_sender);
   select t.outcome, t.recalled_at into v_outcome, v_at
-    from restante_take_back(p_message, coalesce((select u.id from users u where u.external_id = p_sender), 0), p_window) t;
+    from restante_take_back(p_message, coalesce((select u.id from users u where u.is_current and u.external_id = p_sender), 0), p_window) t;
   case v_outcome
     when 'recalled', 'again' then
       return v_at;

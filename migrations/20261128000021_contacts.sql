@@ -22,6 +22,8 @@ comment on constraint blocks_are_made_by_a_user on blocks is 'Delete a user''s b
 comment on constraint blocks_are_of_a_user on blocks is 'Delete the blocks of a user before the user.';
 comment on constraint nobody_blocks_itself on blocks is 'One''s chat with oneself stays open.';
 comment on index a_user_blocks_another_once is 'Has this user blocked that one? Lists a user''s blocks.';
+create index blocks_by_other on blocks (other_id, user_id);
+comment on index blocks_by_other is 'Finds who has blocked a user that is erased.';
 
 create table closed_chats (
   chat_id       uuid not null,
@@ -275,8 +277,8 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  v_user  bigint := (select u.id from users u where u.external_id = p_user);
-  v_other bigint := (select u.id from users u where u.external_id = p_other);
+  v_user  bigint := (select u.id from users u where u.is_current and u.external_id = p_user);
+  v_other bigint := (select u.id from users u where u.is_current and u.external_id = p_other);
   v_block record;
 begin
   select b.outcome, b.chat_id into v_block from restante_take_block_back(v_user, v_other) b;

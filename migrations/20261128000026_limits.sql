@@ -31,7 +31,7 @@ begin
   if p_factor is null or p_factor < 1 or p_factor > 1000 then
     raise exception 'a factor is 1 to 1000' using errcode = 'invalid_parameter_value';
   end if;
-  select u.id into v_user from users u where u.external_id = p_user;
+  select u.id into v_user from users u where u.is_current and u.external_id = p_user;
   if v_user is null then
     v_outcome := 'not_found';
   elsif p_factor = 1 then

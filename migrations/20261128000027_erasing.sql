@@ -1,6 +1,10 @@
 -- Erasing a user. One transaction takes its profile and notes the erasure (restante_erase_user). A job does the rest, a part at a time:
 -- chats, events, the inbox, other people. The place that it has come to stands in the row of the erasure, so any node goes on there.
 -- It goes through everything twice: a node that hears of the revocation late may store something for a token that is revoked.
+--
+-- Between the rounds the name passes on to another user, which has nothing (restante_pass_on_name). The row of the erased one stays, since
+-- messages and receipts of others name it, but no token, no request and no statement by name leads to it any more. So the next holder of the
+-- name sees nothing of it, whatever it asks for. What was under way to the erased one while the name passed on is found by the second round.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 create table erasures (
@@ -13,10 +17,13 @@ create table erasures (
   class    inbox_class not null default 'chat',
   seq      bigint not null default 0,
   emptied  bigint not null default 0,
+  successor_id bigint,
+  passed_at timestamptz,
   done_at  timestamptz,
   constraint a_user_is_erased_once primary key (user_id),
   constraint only_users_are_erased foreign key (user_id) references users (id),
-  constraint an_erasure_has_a_stage check (stage in ('chats', 'events', 'inbox', 'people')),
+  constraint successors_are_users foreign key (successor_id) references users (id),
+  constraint an_erasure_has_a_stage check (stage in ('chats', 'events', 'inbox', 'people', 'name')),
   constraint an_erasure_has_two_rounds check (round in (1, 2))
 );
 comment on table erasures is 'Users that were erased, and how far that has got. Written by restante_erase_user(), and by the job erase, a part at a time.';
@@ -24,13 +31,16 @@ comment on column erasures.user_id is 'The user (users.id). Its row in users sta
 comment on column erasures.empties is 'The messages and events of the user are emptied. False: they stay as they are.';
 comment on column erasures.asked_at is 'When it was asked for, the last time.';
 comment on column erasures.round is 'The job goes through everything twice, the second time some seconds later. Until then another node may have taken a token that was revoked.';
-comment on column erasures.stage is 'The part that the job is at: chats (memberships, messages), events, inbox (what waits for the user), people (contacts, blocks, follows, devices).';
+comment on column erasures.stage is 'The part that the job is at: chats (memberships, messages), events, inbox (what waits for the user), people (contacts, blocks, follows, devices), name (it passes on to the successor; the second round begins with it).';
 comment on column erasures.chat_id is 'The chat, or the stream, that the job is at. Those of the user below it are done.';
 comment on column erasures.class is 'The inbox that the job is at.';
 comment on column erasures.seq is 'Numbers up to this one were looked at, of the chat, stream or inbox. The largest number there is: the chat is done.';
 comment on column erasures.emptied is 'Messages and events that were emptied so far.';
+comment on column erasures.successor_id is 'The user that has the name of the erased one afterwards (users.id). Made in the stage name; null: it was not made yet.';
+comment on column erasures.passed_at is 'When the name passed on to the successor. Null: the erased user has it still.';
 comment on column erasures.done_at is 'When the second round came to its end. Null: the job is at work.';
 comment on constraint only_users_are_erased on erasures is 'There is nothing to erase of others.';
+comment on constraint successors_are_users on erasures is 'The name leads to it.';
 comment on constraint an_erasure_has_a_stage on erasures is 'The job knows these.';
 comment on constraint an_erasure_has_two_rounds on erasures is 'A third one would find nothing.';
 comment on index a_user_is_erased_once is 'The erasure of a user.';
@@ -48,7 +58,8 @@ begin
   delete from preferences p where p.user_id = p_user;
   delete from last_seen l where l.user_id = p_user;
   delete from user_limits l where l.user_id = p_user;
-  delete from accounts a where a.name = (select u.external_id from users u where u.id = p_user);
+  -- One that has passed on its name has no account.
+  delete from accounts a where a.name = (select u.external_id from users u where u.id = p_user and u.is_current);
 end $$;
 comment on function restante_forget_profile(bigint) is
   'Removes what is stored of a user beside its id: name, picture, preferences, when it came and was seen, its account and raised limits. Repeated, it does nothing.';
@@ -67,16 +78,15 @@ declare
 begin
   perform restante_needs_read_committed();
   -- Of two that erase the same user the second waits here, and sees what the first has noted.
-  select u.id into v_user from users u where u.external_id = p_user for no key update;
+  select u.id into v_user from users u where u.is_current and u.external_id = p_user for no key update;
   if v_user is null then
     outcome := 'not_found';
   else
     insert into erasures as e (user_id, empties) values (v_user, p_empties)
       on conflict on constraint a_user_is_erased_once do update
-        set empties = excluded.empties or e.done_at is null and e.empties, emptied = case when e.done_at is null then e.emptied else 0 end,
-            asked_at = excluded.asked_at, round = 1, stage = 'chats', chat_id = excluded.chat_id, class = excluded.class, seq = 0, done_at = null
-        -- One that is under way goes on, unless more is wanted now.
-        where e.done_at is not null or excluded.empties > e.empties;
+        set empties = true, asked_at = excluded.asked_at, round = 1, stage = 'chats', chat_id = excluded.chat_id, class = excluded.class, seq = 0
+        -- One that is under way goes on, unless more is wanted now. One that is done has no name.
+        where excluded.empties > e.empties;
     outcome := case when found then 'begun' else 'running' end;
     select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
       from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user), p_node => p_node) r;
@@ -86,23 +96,92 @@ begin
                          outcome, p_actor, p_node);
 end $$;
 comment on function restante_erase_user(text, boolean, interval, text, uuid) is
-  'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (for p_lifetime, restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after its end it begins anew, which changes nothing where nothing has come since.';
+  'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (for p_lifetime, restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after the name has passed on, it erases the user that has it now.';
 
-create function restante_begin_direct_anew(p_user bigint, p_chat uuid) returns void
+create function restante_leave_direct(p_user bigint, p_chat uuid) returns bigint
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
 set search_path from current
 as $$
 declare
-  v_last bigint;
+  v_last  bigint;
+  v_other bigint;
 begin
   perform restante_needs_read_committed();
   select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
   -- A statement after the lock: nothing is accepted meanwhile.
-  update chat_members m set joined_seq = v_last where m.chat_id = p_chat and m.user_id = p_user and m.left_seq is null and m.joined_seq < v_last;
+  update chat_members m set left_seq = v_last where m.chat_id = p_chat and m.user_id = p_user and m.left_seq is null;
+  select x.user_id into v_other from chat_members x where x.chat_id = p_chat and x.user_id <> p_user limit 1;
+  return v_other;
 end $$;
-comment on function restante_begin_direct_anew(bigint, uuid) is
-  'The member of a direct chat sees nothing of what was said in it so far, as if it had joined now. A direct chat cannot be left: the other member may write to it.';
+comment on function restante_leave_direct(bigint, uuid) is
+  'A user that was erased leaves a direct chat. The other member, which is returned, keeps it, and nothing is accepted in it any more. Nobody else leaves one: the two of a direct chat are its members for good. Null: there is no other.';
+
+create function restante_pass_on_name(p_user bigint, p_blocks_max integer) returns boolean
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+declare
+  v_one  erasures;
+  v_name text;
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'name' for no key update;
+  if not found then
+    return true;
+  end if;
+  -- One that blocks the user waits here, or is seen.
+  select u.external_id into v_name from users u where u.id = p_user and u.is_current for no key update;
+  if v_one.successor_id is null then
+    insert into users (external_id, is_current) values (v_name, false) returning id into v_one.successor_id;
+    update erasures e set successor_id = v_one.successor_id where e.user_id = p_user;
+  end if;
+  if restante_move_blocks(p_user, v_one.successor_id, p_blocks_max) = p_blocks_max then
+    return false;
+  end if;
+  update users u set is_current = false where u.id = p_user;
+  update users u set is_current = true where u.id = v_one.successor_id;
+  -- Numbers go on, so that a cursor of a client from before is none of the future. What lies below is gone.
+  insert into inboxes (user_id, class, step, last_seq, settled_seq, purged_seq)
+    select v_one.successor_id, c.class, i.step, i.last_seq, i.last_seq, i.last_seq
+      from (select unnest(enum_range(null::inbox_class)) as class) c
+      cross join lateral (
+        select x.step, x.last_seq from inboxes x where x.user_id = p_user and x.class = c.class order by x.step desc limit 1 for no key update) i;
+  -- Connections with tokens from meanwhile are those of the erased user: they end.
+  perform restante_revoke(v_name, p_reason => 'the user is erased', p_lifetime => coalesce(r.lifetime, '90 days'), p_by => coalesce(r.revoked_by, session_user))
+    from (select 1) one
+    left join lateral (
+      select x.expires_at - x.revoked_at as lifetime, x.revoked_by from revocations x
+       where x.user_name = v_name and x.device_id is null and x.token_id is null limit 1) r on true;
+  update erasures e set stage = 'chats', passed_at = clock_timestamp() where e.user_id = p_user;
+  return true;
+end $$;
+comment on function restante_pass_on_name(bigint, integer) is
+  'Passes the name of a user that is erased on to another user, made for it, which has nothing but the blocks by others; its inboxes go on behind the last numbers of the erased one. Tokens that were issued before are revoked. False: p_blocks_max blocks were moved, and there may be more; call it again.';
+
+create function restante_move_blocks(p_from bigint, p_to bigint, p_blocks_max integer) returns integer
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+declare
+  v_blockers bigint[];
+begin
+  perform restante_needs_read_committed();
+  v_blockers := array(select b.user_id from blocks b where b.other_id = p_from order by b.user_id limit p_blocks_max);
+  insert into blocks (user_id, other_id, blocked_at)
+    select b.user_id, p_to, b.blocked_at
+      from (select unnest(v_blockers) as user_id) u
+      cross join lateral (select x.user_id, x.blocked_at from blocks x where x.user_id = u.user_id and x.other_id = p_from limit 1) b
+    on conflict on constraint a_user_blocks_another_once do nothing;
+  delete from blocks b using (select unnest(v_blockers) as user_id) u where b.user_id = u.user_id and b.other_id = p_from;
+  return cardinality(v_blockers);
+end $$;
+comment on function restante_move_blocks(bigint, bigint, integer) is
+  'Users that have blocked the one block the other instead: the next p_blocks_max. Returns how many there were. Their direct chat with the first stays closed.';
 
 create function restante_erase_messages(p_user bigint, p_chat uuid, p_messages_max integer) returns integer
 language plpgsql volatile
@@ -312,24 +391,22 @@ begin
   perform restante_end_invitations(null, array(select distinct i.user_id from invitations i where i.inviter_id = p_user), p_user);
   -- One that was declined stays so, and names it no more.
   update invitations i set inviter_id = null where i.inviter_id = p_user;
-  -- A device that has connected since is that of somebody with a newer token.
-  delete from devices d
-   where d.user_id = p_user
-     and (d.last_seen_at <= v_one.asked_at or not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp())));
-  -- It stays a follower of everyone, from here on. Under these locks nothing is taken, and a statement after them sees what was.
-  perform from (select unnest('{alert,event}'::inbox_class[]) as class) c
-    cross join lateral (select from inboxes x where x.user_id = p_user and x.class = c.class order by x.step desc limit 1 for no key update) i;
-  update followers f set cursor_seq = h.last_seq, followed_seq = h.last_seq
-    from (select s.class, y.last_seq
-            from feeds s
-            cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) y
-           where s.feed_id = '00000000-0000-0000-0000-000000000001') h
-   where f.user_id = p_user and f.feed_id = '00000000-0000-0000-0000-000000000001' and f.class = h.class and f.cursor_seq < h.last_seq;
+  if v_one.round = 2 then
+    delete from devices d where d.user_id = p_user;
+    delete from followers f where f.user_id = p_user;
+    -- Blocks that were under way while the name passed on.
+    perform restante_move_blocks(p_user, v_one.successor_id, 1000);
+  else
+    -- A device that has connected since is that of somebody with a newer token, whose connection ends when the name passes on.
+    delete from devices d
+     where d.user_id = p_user
+       and (d.last_seen_at <= v_one.asked_at or not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp())));
+  end if;
   update erasures e
      set round = 2, done_at = case v_one.round when 2 then clock_timestamp() end,
-         stage = 'chats', chat_id = '00000000-0000-0000-0000-000000000000', class = 'chat', seq = 0
+         stage = 'name', chat_id = '00000000-0000-0000-0000-000000000000', class = 'chat', seq = 0
    where e.user_id = p_user;
   return v_one.round = 2;
 end $$;
 comment on function restante_end_erasure_round(bigint) is
-  'Ends a round of an erasure: the profile goes again, and publishing, invitations, devices, and events for everyone that the user has not got. True: this was the second one, and the erasure is done.';
+  'Ends a round of an erasure: the profile goes again, and publishing, invitations and devices, in the second round also that the user follows everyone. True: this was the second one, and the erasure is done.';

@@ -235,7 +235,7 @@ declare
 begin
   select min(a.outcome) filter (where a.outcome not in ('done', 'invited')), array_agg(a.external_id order by a.external_id collate "C") filter (where a.outcome = 'invited')
     into v_outcome, v_invited
-    from restante_add_named_members(p_chat, (select u.id from users u where u.external_id = p_inviter), p_users, true, 5000, true) a;
+    from restante_add_named_members(p_chat, (select u.id from users u where u.is_current and u.external_id = p_inviter), p_users, true, 5000, true) a;
   if v_outcome is not null then
     raise exception 'user % cannot invite these users to chat %: %', p_inviter, p_chat, v_outcome using errcode =
       case v_outcome when 'too_many_members' then 'program_limit_exceeded' when 'too_many_invitations' then 'program_limit_exceeded' else 'insufficient_privilege' end;
@@ -253,7 +253,7 @@ declare
   v_taken record;
 begin
   select t.outcome, t.joined_seq into v_taken
-    from restante_take_invitation((select u.id from users u where u.external_id = p_user), p_chat, 5000) t;
+    from restante_take_invitation((select u.id from users u where u.is_current and u.external_id = p_user), p_chat, 5000) t;
   case v_taken.outcome
     when 'not_found' then
       raise exception 'user % is not invited to chat %', p_user, p_chat using errcode = 'no_data_found';
@@ -271,7 +271,7 @@ language plpgsql volatile
 set search_path from current
 as $$
 declare
-  v_outcome text := restante_turn_down_invitation((select u.id from users u where u.external_id = p_user), p_chat);
+  v_outcome text := restante_turn_down_invitation((select u.id from users u where u.is_current and u.external_id = p_user), p_chat);
 begin
   if v_outcome = 'not_found' then
     raise exception 'user % is not invited to chat %', p_user, p_chat using errcode = 'no_data_found';

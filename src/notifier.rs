@@ -59,7 +59,7 @@ struct LimitHints {
 pub enum ChangedChat {
     /// Its members have changed: their number too.
     Members(ChatId),
-    /// It is closed between its two members, or open again. SQL functions say so as well, and anybody who may connect to the database can.
+    /// It is closed between its two members, or open again, or one of them was erased. SQL functions say so as well, and anybody who may connect to the database can.
     Closing(ChatId),
     /// Any of them may have changed.
     Any,
@@ -79,6 +79,11 @@ impl Notifier {
         let changed_chats = broadcast::Sender::new(CHANGED_CHATS_MAX);
         let limits = LimitHints { spent: broadcast::Sender::new(SPENT_MAX), raised: Arc::default() };
         Self { hub, bus, metrics, changed_chats, unsigned: Arc::default(), moved: Arc::default(), revoked: Arc::default(), limits }
+    }
+
+    /// A message was refused in a direct chat: this node may not have been told what has become of it.
+    pub fn found_closed(&self, chat: ChatId) {
+        self.chat_changed(ChangedChat::Closing(chat));
     }
 
     /// A notifier for a node without sessions and without other nodes.

@@ -329,7 +329,11 @@ impl Lane {
                 AcceptOutcome::Conflict => self.refuse(item, Refusal::Conflict),
                 AcceptOutcome::NotAMember => self.refuse(item, Refusal::NotAMember),
                 AcceptOutcome::Purged => self.refuse(item, Refusal::Purged),
-                AcceptOutcome::NotAccepted => self.refuse(item, Refusal::NotAccepted),
+                AcceptOutcome::NotAccepted => {
+                    // A node that has missed it learns it here. The next message finds the chat by the name.
+                    self.shared.notifier.found_closed(row.chat);
+                    self.refuse(item, Refusal::NotAccepted);
+                }
                 AcceptOutcome::TooLate => self.refuse(item, Refusal::TooLate),
                 AcceptOutcome::Undecided => match self.policy.ask(item.item.sender.user, Other::Of(item.item.chat)) {
                     Answer::Failed => self.refuse(item, Refusal::PolicyUnavailable),

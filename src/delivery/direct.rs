@@ -11,7 +11,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,7 @@ use tracing::error_span;
 use super::policy::{Answer, Policy};
 use super::{LaneSettings, Limits, Refusal, link};
 use crate::domain::{ChatId, ExternalId, UserId};
+use crate::notifier::ChangedChat;
 use crate::store::{self, DirectBatch, DirectChat, DirectLookup, Error, Health, LockTimeout, Store};
 use crate::telemetry::Metrics;
 use known::Known;
@@ -56,6 +58,7 @@ impl DirectChats {
     pub(super) fn start(settings: &LaneSettings, limits: &Limits, policy: &Policy, shared: &link::Shared, tasks: &TaskTracker) -> Self {
         let (ask, asked) = mpsc::channel(QUEUE_MAX);
         let known = Known::new(Arc::clone(&shared.metrics));
+        tasks.spawn(forget_changed(known.clone(), shared.notifier.changed_chats(), shared.stop.clone()));
         let resolver = Resolver {
             store: shared.store.clone(),
             limits: limits.clone(),
@@ -127,6 +130,18 @@ struct Resolver {
     aside: VecDeque<(Instant, Pair)>,
     cautious_until: Option<Instant>,
     held_timeout: Duration,
+}
+
+/// Forgets chats in which nothing is accepted any more: the name of their other member may lead to another user now.
+async fn forget_changed(known: Known, mut changes: broadcast::Receiver<ChangedChat>, stop: CancellationToken) {
+    while let Some(change) = stop.run_until_cancelled(changes.recv()).await {
+        match change {
+            Ok(ChangedChat::Closing(chat)) => known.forget(chat),
+            Ok(ChangedChat::Members(_)) => {}
+            Ok(ChangedChat::Any) | Err(RecvError::Lagged(_)) => known.forget_all(),
+            Err(RecvError::Closed) => return,
+        }
+    }
 }
 
 impl Resolver {

@@ -1,6 +1,8 @@
 //! Erase: goes on with users that are erased. Memberships end, what waits for the user ends and, where that was asked for, what it has said is
 //! emptied. Clients are told of each as if the user had done it: it left, it recalled, it removed a contact.
 //!
+//! Between its two rounds the name passes on to another user, which has nothing.
+//!
 //! A pass is one step of one user. The users are taken in turn, so that one of which something is held keeps no other back. Each step moves
 //! the place in the row of the erasure, and may be made twice.
 
@@ -65,6 +67,7 @@ impl Erase {
             ErasureStage::Events => self.store().erase_events(step.user, EVENTS).await.map(|_| Done::Now(0)),
             ErasureStage::Inbox => self.inbox(step).await,
             ErasureStage::People => self.people(step).await,
+            ErasureStage::Name => self.store().pass_on_name(step.user).await.map(|_| Done::Now(0)),
         }
     }
 
@@ -78,8 +81,9 @@ impl Erase {
         if chat.may_leave {
             self.leave(step, chat.chat).await?;
         }
-        if chat.begins_anew {
-            self.store().begin_direct_anew(step.user, chat.chat).await?;
+        // Before the name has passed on, what others write to it would be refused.
+        if chat.is_direct && step.has_no_name() {
+            self.leave_direct(step.user, chat.chat).await?;
         }
         if step.content == ErasedContent::Keep || !chat.has_more {
             return self.store().erasure_at_chat(step, chat.chat, true).await.map(|()| Done::Now(0));
@@ -99,6 +103,13 @@ impl Erase {
         let removed = Notice::Removed { chat, left_seq: seq, by: step.external.clone() };
         self.node.notifier.notice(users.iter().map(|(user, _)| *user).collect(), removed);
         self.ended(step, &ended, at);
+        Ok(())
+    }
+
+    /// Nodes forget that the chat is the one with the user of this name.
+    async fn leave_direct(&self, user: UserId, chat: ChatId) -> store::Result<()> {
+        let other = self.store().leave_direct(user, chat).await?;
+        self.node.notifier.people_changed([user, other.unwrap_or(user)], Some(chat));
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::store::{ErasedContent, Erasing, Erasure};
 
 impl Service {
     /// Erases a user. Its profile is gone and its tokens are worth nothing when this returns: on this node now, on others within moments.
-    /// Repeated while it is under way it goes on, and after its end it begins anew.
+    /// Repeated while it is under way it goes on. Once the name has passed on, it erases the user that has it then.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::RevocationsTooMany`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.

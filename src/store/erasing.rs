@@ -13,6 +13,10 @@ use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, Operator, 
 const RECALLS_MAX: i64 = 1_000;
 /// The place behind all messages of a chat.
 const BEHIND_ALL: i64 = i64::MAX;
+/// Blocks that pass on with the name in one transaction.
+const BLOCKS: i32 = 1_000;
+/// The second round goes on so long after the name has passed on. What was under way to the erased user then is stored.
+const AFTER_PASSING: Duration = Duration::from_secs(2);
 
 /// The treatment of what an erased user has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,8 @@ pub enum ErasureStage {
     Inbox,
     /// Contacts, blocks, follows, devices.
     People,
+    /// The name passes on to another user. The second round begins with it.
+    Name,
 }
 
 /// The place at which an erasure goes on.
@@ -84,8 +90,8 @@ pub struct ErasedChat {
     pub chat: ChatId,
     /// The user is a member of it, and it is a group.
     pub may_leave: bool,
-    /// It is a direct chat, of which the user sees something.
-    pub begins_anew: bool,
+    /// The user is a member of it, and it is a direct chat.
+    pub is_direct: bool,
     /// There are numbers that were not looked at.
     pub has_more: bool,
 }
@@ -108,11 +114,12 @@ impl ErasureStage {
             Self::Events => "events",
             Self::Inbox => "inbox",
             Self::People => "people",
+            Self::Name => "name",
         }
     }
 
     fn of(word: &str) -> Result<Self> {
-        let stages = [Self::Chats, Self::Events, Self::Inbox, Self::People];
+        let stages = [Self::Chats, Self::Events, Self::Inbox, Self::People, Self::Name];
         stages.into_iter().find(|stage| stage.as_str() == word).ok_or_else(|| unexpected(word))
     }
 }
@@ -121,6 +128,11 @@ impl ErasureStep {
     /// The erasure is at this chat.
     pub fn is_at(&self, chat: ChatId) -> bool {
         self.chat == chat
+    }
+
+    /// The name has passed on to another user: nothing new comes to this one.
+    pub const fn has_no_name(&self) -> bool {
+        self.round == 2
     }
 }
 
@@ -133,7 +145,7 @@ impl ErasedContent {
 impl Store {
     /// Erases a user, and notes it: its profile and its tokens are worth nothing with the commit, the rest is the job's. The revocation is
     /// kept for `lifetime` (none: 90 days). Without an operator it is an act of the connection's role. Repeated while it is under way it
-    /// goes on, and after its end it begins anew.
+    /// goes on. Once the name has passed on, it erases the user that has it then.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
@@ -159,7 +171,7 @@ impl Store {
         }
     }
 
-    /// The last erasure of a user. None: there is no such user, or it was never erased.
+    /// The last erasure of a user of this name. None: there is no such user, or none was erased.
     ///
     /// # Errors
     /// As [`Self::erase_user`].
@@ -179,7 +191,13 @@ impl Store {
     /// # Errors
     /// As [`Self::erase_user`].
     pub async fn next_erasure(&self, after: UserId, second_after: Duration) -> Result<Option<ErasureStep>> {
-        let asked = sqlx::query_file!("src/store/sql/next_erasure.sql", after.0, second_after.as_secs_f64(), RECALLS_MAX);
+        let asked = sqlx::query_file!(
+            "src/store/sql/next_erasure.sql",
+            after.0,
+            second_after.as_secs_f64(),
+            RECALLS_MAX,
+            AFTER_PASSING.as_secs_f64()
+        );
         let Some(row) = asked.fetch_optional(self.database()).await? else { return Ok(None) };
         let external = ExternalId::try_from(row.external_id).map_err(|error| Error::Failed(sqlx::Error::Decode(Box::new(error))))?;
         Ok(Some(ErasureStep {
@@ -206,7 +224,7 @@ impl Store {
             ErasedChat {
                 chat: ChatId(row.chat_id),
                 may_leave: row.is_member && row.is_group,
-                begins_anew: row.is_member && !row.is_group && row.has_more,
+                is_direct: row.is_member && !row.is_group,
                 has_more: looked_at < row.last_seq,
             }
         }))
@@ -235,13 +253,21 @@ impl Store {
         Ok(())
     }
 
-    /// The member of a direct chat sees nothing of what was said in it so far.
+    /// The user leaves a direct chat, in which nothing is accepted any more. Returns the other member, if there is one.
     ///
     /// # Errors
     /// As [`Self::erase_user`].
-    pub async fn begin_direct_anew(&self, user: UserId, chat: ChatId) -> Result<()> {
-        sqlx::query_file!("src/store/sql/begin_direct_anew.sql", user.0, chat.0).execute(self.database()).await?;
-        Ok(())
+    pub async fn leave_direct(&self, user: UserId, chat: ChatId) -> Result<Option<UserId>> {
+        let left = sqlx::query_file_scalar!("src/store/sql/leave_direct.sql", user.0, chat.0);
+        Ok(left.fetch_one(self.database()).await?.map(UserId))
+    }
+
+    /// Passes the name of the user on to another one, which has nothing. False: there are more blocks than pass on at once.
+    ///
+    /// # Errors
+    /// As [`Self::erase_user`].
+    pub async fn pass_on_name(&self, user: UserId) -> Result<bool> {
+        Ok(sqlx::query_file_scalar!("src/store/sql/pass_on_name.sql", user.0, BLOCKS).fetch_one(self.database()).await?)
     }
 
     /// Recalls the next messages of a user that is erased in the chat that its erasure is at. Returns how many.

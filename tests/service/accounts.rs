@@ -9,7 +9,7 @@ use restante::config::Config;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{Database, Node, Socket, config, database, described, scoped_token, token, told};
+use crate::support::{Database, Node, Socket, config, database, described, scoped_token, token, told, until_true};
 
 /// Passwords that are taken.
 const PASSWORD: &str = "horses eat no pears";
@@ -174,7 +174,7 @@ async fn who_registers_logs_in_at_any_node_and_is_a_user_as_any_other() {
 /// Broken by an insert that looks for accounts only: whoever registers the name of a user would read its messages.
 #[tokio::test]
 async fn a_name_of_an_account_of_a_user_with_another_token_or_of_one_that_was_erased_is_refused() {
-    let (_db, one, other) = two_nodes().await;
+    let (db, one, other) = two_nodes().await;
     let taken = (409, "name_taken".to_owned());
     registered(&one, "anna").await;
     assert_eq!(refused(&other, "", None, json!({"userId": "ANNA", "password": OTHER})).await, taken);
@@ -190,6 +190,8 @@ async fn a_name_of_an_account_of_a_user_with_another_token_or_of_one_that_was_er
     assert_eq!(one.admin().post("/v1/admin/erasures", json!({"userId": "cleo", "content": "keep"})).await.0, 200);
     assert_eq!(refused(&other, "/login", None, json!({"userId": "cleo", "password": PASSWORD})).await, bad_credentials());
     assert_eq!(refused(&other, "", None, json!({"userId": "cleo", "password": PASSWORD})).await, taken);
+    until_true(&db.pool(1).await, "select done_at is not null from erasures").await;
+    assert_eq!(refused(&other, "", None, json!({"userId": "cleo", "password": PASSWORD})).await, taken, "the id has passed on");
     ben.close().await;
     one.stop().await;
     other.stop().await;

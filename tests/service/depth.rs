@@ -71,14 +71,14 @@ fn message(n: i64) -> MessageId {
 async fn members(connection: &mut PgConnection) -> Vec<Member> {
     let mut members = Vec::new();
     for (name, joined) in [("waits", DEEP - TAIL), ("overtaken", DEEP - TAIL), ("lagging", 0), ("unread", DEEP - TAIL)] {
-        let user = texts(connection, &format!("select id::text from users where external_id = '{name}'")).await;
+        let user = texts(connection, &format!("select id::text from users where is_current and external_id = '{name}'")).await;
         members.push(Member { name, user: user[0].parse().unwrap(), joined });
     }
     members
 }
 
 /// The number of the admin of the deep chat, in SQL.
-const ALICE: &str = "(select id from users where external_id = 'alice')";
+const ALICE: &str = "(select id from users where is_current and external_id = 'alice')";
 
 /// The calls of the schema's functions, each in its most expensive case.
 fn calls(member: &Member) -> Vec<String> {
@@ -93,7 +93,9 @@ fn of_chats_and_people(&Member { name, user, joined }: &Member) -> Vec<String> {
         format!(
             "select restante_accept(array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[])"
         ),
-        format!("select restante_add_members('{chat}', {alice}, array[{user}, (select id from users where external_id = 'late')], 5000)"),
+        format!(
+            "select restante_add_members('{chat}', {alice}, array[{user}, (select id from users where is_current and external_id = 'late')], 5000)"
+        ),
         format!("select restante_add_members('{chat}', {alice}, array[{user}], 5000)"),
         format!("select restante_add_named_members('{chat}', {alice}, array['{name}', 'quite new'], true, 5000)"),
         format!("select restante_why_not_add('{chat}', {alice}, array[{user}], 1, 5000, true), restante_strangers(array[{user}], {alice})"),
@@ -192,18 +194,17 @@ fn of_inboxes(&Member { name, user, joined }: &Member) -> Vec<String> {
 
 /// The calls of an erasure, each at its stage.
 fn of_erasing(Member { name, user, .. }: &Member) -> Vec<String> {
-    let (chat, alice) = (deep(), "(select id from users where external_id = 'alice')");
+    let (chat, alice) = (deep(), "(select id from users where is_current and external_id = 'alice')");
     let at = |user: &str, stage: &str| {
         format!("insert into erasures (user_id, empties, stage, chat_id) values ({user}, true, '{stage}', '{chat}')")
     };
     let user = user.to_string();
     vec![
-        format!(
-            "select restante_erase_user('{name}', true), restante_begin_direct_anew({user}, '{chat}'), restante_forget_profile({user})"
-        ),
+        format!("select restante_erase_user('{name}', true), restante_leave_direct({user}, '{chat}'), restante_forget_profile({user})"),
         format!("{}; select restante_erase_messages({alice}, '{chat}', 25)", at(alice, "chats")),
         format!("{}; update erasures set chat_id = '{}'; select restante_erase_events({alice}, 1000)", at(alice, "events"), Uuid::nil()),
         format!("{}; select restante_erase_inbox({user}, 500)", at(&user, "inbox")),
+        format!("{}; select restante_pass_on_name({user}, 1000)", at(&user, "name")),
         format!("{}; select restante_end_erasure_round({user})", at(&user, "people")),
         format!("select restante_forget_errors(array['{}']::uuid[], null)", message(1).0),
     ]

@@ -43,9 +43,9 @@ async fn without_autovacuum(connection: &mut PgConnection) {
 }
 
 async fn known(connection: &mut PgConnection) -> Known {
-    let user = "select id::text from users where external_id = 'user-36'";
+    let user = "select id::text from users where is_current and external_id = 'user-36'";
     let chat = "select cm.chat_id::text from chat_members cm join users u on u.id = cm.user_id join chat_heads c on c.chat_id = cm.chat_id \
-                where u.external_id = 'user-36' and c.last_seq > 0 order by 1 limit 1";
+                where u.is_current and u.external_id = 'user-36' and c.last_seq > 0 order by 1 limit 1";
     let (user, chat) = (texts(connection, user).await.remove(0), texts(connection, chat).await.remove(0));
     let messages = format!(
         "select s.message_id::text from message_status s join messages m on m.id = s.message_id where s.user_id = {user} and m.chat_id = '{chat}' and s.status = 'sent' order by m.seq limit 2"
@@ -271,7 +271,7 @@ async fn small(connection: &mut PgConnection, chats: i32) -> Known {
          set constraints all immediate"
     );
     run(connection, &filled).await;
-    let user = texts(connection, "select id::text from users where external_id = 'second'").await.remove(0).parse().unwrap();
+    let user = texts(connection, "select id::text from users where is_current and external_id = 'second'").await.remove(0).parse().unwrap();
     let messages = texts(connection, "select id::text from messages order by seq").await.try_into().unwrap();
     Known { user, name: "second", chat: texts(connection, "select md5('small1')::uuid::text").await.remove(0), messages }
 }

@@ -2,7 +2,7 @@
 //! its own, and is held against the table of the service (`restante::service::may`) and against what the service does.
 
 mod chats;
-mod engine;
+pub mod engine;
 mod events;
 mod feeds;
 mod messages;

@@ -107,6 +107,7 @@ select 'user ' || coalesce(s.user_id, t.user_id) || ' has message ' || m.id || '
 from messages m
 join messages n on n.chat_id = m.chat_id and n.seq = -m.seq
 join message_status s on s.message_id = m.id
+join users u on u.id = s.user_id and u.is_current
 left join message_status t on t.message_id = n.id and t.user_id = s.user_id
 where m.recalled_at is not null and (s.status in ('delivered', 'read')) <> (t.user_id is not null)
   and not exists (select from recalls r where r.message_id = m.id)
@@ -122,6 +123,7 @@ where (c.kind = 'feed') <> (s.chat_id is not null) or s.class <> h.class
 union all
 select 'user ' || u.id || ' follows everyone in ' || count(f.user_id) || ' streams'
 from users u left join followers f on f.user_id = u.id and f.feed_id = '00000000-0000-0000-0000-000000000001'
+where u.is_current
 group by u.id having count(f.user_id) <> 2
 union all
 select 'follower ' || f.user_id || ' of feed ' || f.feed_id || ' ' || f.class || ': cursor ' || f.cursor_seq || ' beyond last_seq ' || coalesce(h.last_seq, 0)
@@ -175,4 +177,6 @@ select 'direct chat ' || c.id || ' has ' || count(distinct x.user_id) || ' close
 from chats c
 left join closed_chats x on x.chat_id = c.id
 left join blocks b on c.direct_key = least(b.user_id, b.other_id) || ':' || greatest(b.user_id, b.other_id)
+-- Blocks of one that was erased are of the user that has its name now.
+where not exists (select from chat_members g where g.chat_id = c.id and g.left_seq is not null)
 group by c.id having (count(x.user_id) > 0) <> (count(b.user_id) > 0) or count(distinct x.user_id) not in (0, 2)

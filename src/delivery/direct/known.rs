@@ -1,5 +1,6 @@
-//! The direct chats that this process remembers. A direct chat never changes and is never deleted, so what was found once is
-//! true for as long as the node's database is the same one; with another the whole node begins anew.
+//! The direct chats that this process remembers. A direct chat never changes and is never deleted. What was found once is true until the
+//! name leads to another user, since the one that had it was erased: then the chat is forgotten. With another database the whole node
+//! begins anew.
 //!
 //! Bounded, and every step costs the same however full it is: who has to go is found by the clock algorithm (second chance), whose
 //! hand takes a bounded number of steps.
@@ -11,7 +12,7 @@ use super::Pair;
 use crate::domain::ChatId;
 use crate::telemetry::Metrics;
 
-/// Pairs that are remembered: about 200 bytes each.
+/// Pairs that are remembered: about 300 bytes each.
 const PAIRS_MAX: usize = 100_000;
 /// Pairs that the hand passes over because they were asked for since it last came by. Then one has to go all the same.
 const STEPS_MAX: usize = 16;
@@ -26,6 +27,8 @@ pub(super) struct Known {
 #[derive(Debug)]
 struct Clock {
     places: HashMap<Pair, usize>,
+    /// The pairs of each chat: its two members, each with the name of the other.
+    chats: HashMap<ChatId, Vec<Pair>>,
     slots: Vec<Slot>,
     hand: usize,
     slots_max: usize,
@@ -59,6 +62,17 @@ impl Known {
         self.metrics.direct_chats_known.set(i64::try_from(pairs.slots.len()).unwrap_or(i64::MAX));
     }
 
+    /// The chat is asked for again by the names of its members.
+    pub(super) fn forget(&self, chat: ChatId) {
+        self.pairs().forget(chat);
+    }
+
+    /// Each chat is asked for again.
+    pub(super) fn forget_all(&self) {
+        let mut pairs = self.pairs();
+        *pairs = Clock::of(pairs.slots_max);
+    }
+
     /// A panic in one of these few lines would leave nothing half done that matters: at worst a pair is asked for again.
     fn pairs(&self) -> MutexGuard<'_, Clock> {
         self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,7 +81,7 @@ impl Known {
 
 impl Clock {
     fn of(slots_max: usize) -> Self {
-        Self { places: HashMap::new(), slots: Vec::new(), hand: 0, slots_max }
+        Self { places: HashMap::new(), chats: HashMap::new(), slots: Vec::new(), hand: 0, slots_max }
     }
 
     fn find(&mut self, pair: &Pair) -> Option<ChatId> {
@@ -88,9 +102,31 @@ impl Clock {
             let place = self.place_of_the_next_to_go();
             let gone = std::mem::replace(&mut self.slots[place], slot);
             self.places.remove(&gone.pair);
+            self.forget_pair_of(gone.chat, &gone.pair);
             place
         };
-        self.places.insert(pair, place);
+        self.places.insert(pair.clone(), place);
+        self.chats.entry(chat).or_default().push(pair);
+    }
+
+    fn forget_pair_of(&mut self, chat: ChatId, pair: &Pair) {
+        if let Some(pairs) = self.chats.get_mut(&chat) {
+            pairs.retain(|other| other != pair);
+            if pairs.is_empty() {
+                self.chats.remove(&chat);
+            }
+        }
+    }
+
+    fn forget(&mut self, chat: ChatId) {
+        for pair in self.chats.remove(&chat).unwrap_or_default() {
+            let Some(place) = self.places.remove(&pair) else { continue };
+            self.slots.swap_remove(place);
+            if let Some(moved) = self.slots.get(place) {
+                self.places.insert(moved.pair.clone(), place);
+            }
+        }
+        self.hand = self.hand.min(self.slots.len().saturating_sub(1));
     }
 
     fn place_of_the_next_to_go(&mut self) -> usize {
@@ -126,6 +162,24 @@ mod tests {
         clock.remember(pair(1, "bob"), chat);
         assert_eq!(clock.find(&pair(1, "bob")), Some(chat));
         assert_eq!([pair(2, "bob"), pair(1, "carol")].map(|other| clock.find(&other)), [None, None]);
+    }
+
+    /// Broken by a place of another pair that is not kept when a pair is taken out, and by a pair that stays.
+    #[test]
+    fn a_chat_that_is_forgotten_takes_its_pairs_and_no_others() {
+        let mut clock = Clock::of(4);
+        let [gone, stays] = [ChatId::generate(), ChatId::generate()];
+        for (user, name, chat) in [(1, "bob", gone), (1, "carol", stays), (2, "alice", gone), (3, "alice", stays)] {
+            clock.remember(pair(user, name), chat);
+        }
+        clock.hand = 3;
+        clock.forget(gone);
+        assert_eq!([pair(1, "bob"), pair(2, "alice")].map(|gone| clock.find(&gone)), [None, None]);
+        assert_eq!([pair(1, "carol"), pair(3, "alice")].map(|kept| clock.find(&kept)), [Some(stays), Some(stays)]);
+        for user in 10..20 {
+            clock.remember(pair(user, "alice"), ChatId::generate());
+        }
+        assert_eq!((clock.slots.len(), clock.places.len(), clock.chats.values().map(Vec::len).sum::<usize>()), (4, 4, 4));
     }
 
     #[test]

@@ -4,7 +4,7 @@ from (
   select x.other_id, greatest(x.wanted_at, w.wanted_at) as since
   from contacts x
   left join lateral (select y.wanted_at from contacts y where y.user_id = x.other_id and y.other_id = x.user_id limit 1) w on true
-  where x.user_id = $1 and x.other_id > coalesce((select y.id from users y where y.external_id = $2), 0) and (w.wanted_at is not null) = $4::boolean
+  where x.user_id = $1 and x.other_id > coalesce((select y.id from users y where y.is_current and y.external_id = $2), 0) and (w.wanted_at is not null) = $4::boolean
   order by x.other_id
   limit $3
 ) f

@@ -2,7 +2,7 @@
 select u.id as "user_id!", u.external_id as "external_id!", u.display_name as "name?", u.avatar_url as "picture?"
 from (
   select x.user_id from followers x
-  where x.feed_id = $1 and x.class = 'event' and x.user_id > coalesce((select y.id from users y where y.external_id = $2), 0)
+  where x.feed_id = $1 and x.class = 'event' and x.user_id > coalesce((select y.id from users y where y.is_current and y.external_id = $2), 0)
   order by x.user_id
   limit $3
 ) f

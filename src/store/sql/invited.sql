@@ -4,7 +4,7 @@ select u.id as "user_id!", u.external_id as "external_id!", u.display_name as "n
 from (select x.chat_id from chat_members x where x.chat_id = $2 and x.user_id = $1 and x.left_seq is null limit 1) me
 cross join lateral (
   select x.user_id, x.inviter_id, x.invited_at, x.expires_at from invitations x
-  where x.chat_id = me.chat_id and x.user_id > coalesce((select y.id from users y where y.external_id = $3), 0)
+  where x.chat_id = me.chat_id and x.user_id > coalesce((select y.id from users y where y.is_current and y.external_id = $3), 0)
     and x.declined_at is null and x.expires_at > now()
   order by x.user_id
   limit $4

@@ -13,6 +13,6 @@ left join lateral (
   where x.chat_id = them.chat_id and x.user_id = them.user_id and x.user_id <> me.user_id limit 1
 ) c on true
 where me.chat_id = $2 and me.user_id = $1 and me.left_seq is null
-  and them.user_id > coalesce((select a.id from users a where a.external_id = $3), 0)
+  and them.user_id > coalesce((select a.id from users a where a.is_current and a.external_id = $3), 0)
 order by them.user_id
 limit $4

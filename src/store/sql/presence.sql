@@ -7,7 +7,7 @@ select u.external_id as "external_id!", u.id as "user_id!", case when l.seen_at 
          where p.user_id = u.id
          limit 1), false) as "online!"
 from (select distinct x.external_id from unnest($2::text[]) x (external_id)) asked
-cross join lateral (select x.id, x.external_id from users x where x.external_id = asked.external_id limit 1) u
+cross join lateral (select x.id, x.external_id from users x where x.is_current and x.external_id = asked.external_id limit 1) u
 left join last_seen l on l.user_id = u.id
 -- Neither can become a join, `limit` and `coalesce` see to that: the asker's chats are hashed once, and of each user as many chats are looked at
 -- as it takes to find one of them.

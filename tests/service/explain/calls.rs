@@ -29,7 +29,7 @@ pub(super) fn lanes(known: &Known) -> [String; 4] {
 
 /// A call about an invitation of a user `u` to a chat `c` by the known one, `i`.
 fn invitation(Known { user, chat, .. }: &Known, call: &str) -> String {
-    format!("select {call} from users u, users i, chats c where u.external_id = 'user-35' and i.id = {user} and c.id = '{chat}'")
+    format!("select {call} from users u, users i, chats c where u.is_current and u.external_id = 'user-35' and i.id = {user} and c.id = '{chat}'")
 }
 
 /// Direct chats that are there and such that are made, with users who are new and with nobody.
@@ -61,7 +61,7 @@ fn feeds(Known { user, name, .. }: &Known) -> Vec<String> {
         format!("set constraints all deferred; {keyed}; set constraints all immediate"),
         format!("select count(*) from restante_count_untaken({user}, 'event', 1001)"),
         format!("select users from restante_take_together('00000000-0000-0000-0000-000000000001', array[{user}, 7], 8, 1000)"),
-        "select numbers from users u, restante_take(u.id, 'event', 50, 1000) where u.external_id = 'user-40'".to_owned(),
+        "select numbers from users u, restante_take(u.id, 'event', 50, 1000) where u.is_current and u.external_id = 'user-40'".to_owned(),
         format!("select numbers from restante_take({user}, 'event', 50, 1)"),
         format!("select numbers from restante_take({user}, 'event', 50, 1000)"),
         format!("select restante_make_room({user}, 'event', 1)"),
@@ -82,13 +82,15 @@ fn of_erasing(Known { user, name, chat, .. }: &Known) -> Vec<String> {
     let nil = uuid::Uuid::nil().to_string();
     vec![
         format!("select outcome from restante_erase_user('{name}', true)"),
-        format!("select restante_begin_direct_anew({user}, '{chat}')"),
+        format!("select restante_leave_direct({user}, '{chat}')"),
         at("chats", chat),
         format!("select restante_erase_messages({user}, '{chat}', 25)"),
         at("events", &nil),
         format!("select restante_erase_events({user}, 1000)"),
         at("inbox", &nil),
         format!("select count(*) from restante_erase_inbox({user}, 500)"),
+        at("name", &nil),
+        format!("select restante_pass_on_name({user}, 1000)"),
         at("people", &nil),
         format!("select restante_end_erasure_round({user})"),
     ]
@@ -150,14 +152,14 @@ fn before_lanes(known: &Known) -> Vec<String> {
         invitation(known, "restante_put_invitations(c.id, i.id, array[u.id])"),
         invitation(known, "restante_take_invitation(u.id, c.id, 5000)"),
         invitation(known, "restante_end_invitations(c.id, array[u.id])"),
-        format!("select count(*) from users u, restante_put_block({user}, u.id, 10000) where u.external_id = 'user-35'"),
+        format!("select count(*) from users u, restante_put_block({user}, u.id, 10000) where u.is_current and u.external_id = 'user-35'"),
         direct_chats(known),
-        format!("select count(*) from users u, restante_take_block_back({user}, u.id) where u.external_id = 'user-35'"),
+        format!("select count(*) from users u, restante_take_block_back({user}, u.id) where u.is_current and u.external_id = 'user-35'"),
         "select restante_block('one', 'another'), restante_unblock('one', 'another')".to_owned(),
         "select restante_request_contact('one', 'user-35'), restante_accept_contact('user-35', 'one')".to_owned(),
         "select restante_request_contact('one', 'another'), restante_decline_contact('another', 'one')".to_owned(),
         format!(
-            "select outcomes from restante_accept(array[gen_random_uuid()], array[restante_direct_chat({user}, (select id from users where external_id = 'user-35'))], \
+            "select outcomes from restante_accept(array[gen_random_uuid()], array[restante_direct_chat({user}, (select id from users where is_current and external_id = 'user-35'))], \
              array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[], false, array['contacts'])"
         ),
         format!("select restante_ask_may_send({user}, '{chat}', null), restante_ask_may_send({user}, null, 'user-35')"),
