@@ -156,17 +156,20 @@ begin
   end if;
   -- Its sender learns of it, also later. Of an event nobody is told; only what failed is kept, as a dead letter.
   if old.status = 'sent' and new.status > 'read' and (new.class = 'chat' or new.status = 'failed') then
-    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, class, status, ended, reason, attempts, last_error)
+    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, class, status, ended, reason, attempts, last_error, is_hidden)
       select new.message_id, new.user_id, m.sender_id, m.chat_id, m.seq, new.class, new.status, new.ended, coalesce(new.reason, new.ended::text), new.attempts,
              -- An attempt that fails the row brings its words; what ends it otherwise has words of another kind.
-             case when new.attempts > old.attempts then new.reason else old.reason end
+             case when new.attempts > old.attempts then new.reason else old.reason end,
+             -- Between two users of whom one blocks the other no end is told.
+             new.ended = 'blocked' or exists (select from closed_chats c where c.chat_id = m.chat_id)
         from messages m where m.id = new.message_id
     on conflict on constraint a_row_ends_once do update
        set status = excluded.status, ended = excluded.ended, reason = excluded.reason, attempts = excluded.attempts, last_error = excluded.last_error,
-           discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id();
+           is_hidden = excluded.is_hidden, discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id();
   elsif old.status = 'failed' and new.status = 'sent' then
     update endings e
-       set status = 'sent', ended = 'requeued', reason = 'requeued', discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id()
+       set status = 'sent', ended = 'requeued', reason = 'requeued', discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id(),
+           is_hidden = exists (select from closed_chats c where c.chat_id = e.chat_id)
      where e.message_id = new.message_id and e.user_id = new.user_id;
   end if;
   return null;
@@ -2063,7 +2066,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_discard(p_message uuid, p_user text, p_reason text, p_actor text, p_node uuid) IS 'Gives up a message that still waits, or a dead letter (restante_give_up), and notes it in the audit, without the reason. False when it is neither. For a message that crashes its client, and for clearing the list.';
 
-CREATE FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT is_told boolean) RETURNS record
+CREATE FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT has_changed boolean, OUT is_told boolean) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -2080,21 +2083,24 @@ begin
   perform restante_needs_read_committed();
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for no key update;
   v_wants := exists (select from contacts c where c.user_id = p_user and c.other_id = p_other);
-  v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user);
+  -- A request by one that the user has blocked is seen by nobody before the block is taken back.
+  v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user) and not restante_has_blocked(array[p_user], p_other);
+  has_changed := v_wants or v_is_wanted;
   is_told := false;
   if p_declines and (v_wants or not v_is_wanted) then
     outcome := 'not_found';
+    has_changed := false;
     return;
   end if;
   outcome := 'none';
-  if v_wants or v_is_wanted then
+  if has_changed then
     delete from contacts c where c.user_id = p_user and c.other_id = p_other;
     delete from contacts c where c.user_id = p_other and c.other_id = p_user;
-    is_told := not restante_has_blocked(array[p_user], p_other) and not restante_has_blocked(array[p_other], p_user);
+    is_told := not restante_has_blocked(array[p_other], p_user);
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT is_told boolean) IS 'A user removes a contact, takes its request back, or declines the other one''s; with p_declines it does the last alone. Outcome: none (they are no contacts, and none has requested the other), not_found (there is no request to decline). is_told as in restante_put_contact().';
+COMMENT ON FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT has_changed boolean, OUT is_told boolean) IS 'A user removes a contact, takes its request back, or declines the other one''s; with p_declines it does the last alone. Outcome: none (they are no contacts, and none has requested the other), not_found (there is no request to decline, or one by a user that it has blocked). has_changed and is_told as in restante_put_contact().';
 
 CREATE FUNCTION restante_end_departures(p_messages_max integer) RETURNS TABLE(user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, ended ended_reason)
     LANGUAGE plpgsql
@@ -2177,6 +2183,8 @@ begin
   delete from feed_publishers p where p.user_id = p_user;
   delete from invitations i where i.user_id = p_user;
   perform restante_end_invitations(null, array(select distinct i.user_id from invitations i where i.inviter_id = p_user), p_user);
+  -- One that was declined stays so, and names it no more.
+  update invitations i set inviter_id = null where i.inviter_id = p_user;
   if v_one.round = 2 then
     delete from devices d where d.user_id = p_user;
     delete from followers f where f.user_id = p_user;
@@ -2214,7 +2222,7 @@ begin
     with ended as (delete from invitations i where i.chat_id = p_chat and i.user_id = any (p_users) and i.declined_at is null returning i.user_id)
     select array_agg(e.user_id order by e.user_id) into v_ended from ended e;
   else
-    with ended as (delete from invitations i where i.inviter_id = p_inviter and i.user_id = any (p_users) returning i.user_id)
+    with ended as (delete from invitations i where i.inviter_id = p_inviter and i.user_id = any (p_users) and i.declined_at is null returning i.user_id)
     select array_agg(e.user_id order by e.user_id) into v_ended from ended e;
   end if;
   if v_ended is not null then
@@ -2224,7 +2232,28 @@ begin
   return coalesce(v_ended, '{}');
 end $$;
 
-COMMENT ON FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint) IS 'Ends the invitations of these users to a group that are not declined, or all that p_inviter has made them. Returns whose have ended.';
+COMMENT ON FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint) IS 'Ends the invitations of these users that are not declined: those to a group, or those that p_inviter has made. One that was declined stays, or it could be made again. Returns whose have ended.';
+
+CREATE FUNCTION restante_end_logins(p_name text, p_login text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+begin
+  perform restante_needs_read_committed();
+  if p_name is not null then
+    -- A login that begins meanwhile has the row, and is ended too, or comes later.
+    perform from accounts a where a.name = p_name for no key update;
+    delete from account_logins l where l.name = p_name;
+  elsif p_login ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    delete from account_logins l where l.id = p_login::uuid;
+  else
+    return false;
+  end if;
+  return found;
+end $_$;
+
+COMMENT ON FUNCTION restante_end_logins(p_name text, p_login text) IS 'Ends the logins of an account, or the login whose id (sid) this is. Returns whether there was one. Their access tokens are revoked by the caller (restante_revoke).';
 
 CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone, p_shows_acked boolean DEFAULT false) RETURNS ended_reason
     LANGUAGE sql IMMUTABLE
@@ -2441,9 +2470,9 @@ begin
         -- One that is under way goes on, unless more is wanted now. One that is done has no name.
         where excluded.empties > e.empties;
     outcome := case when found then 'begun' else 'running' end;
-    perform restante_forget_profile(v_user);
     select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
-      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user)) r;
+      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user), p_node => p_node) r;
+    perform restante_forget_profile(v_user);
   end if;
   perform restante_audit('user.erase', jsonb_build_object('userId', left(p_user, 128), 'content', case when p_empties then 'empty' else 'keep' end),
                          outcome, p_actor, p_node);
@@ -3498,8 +3527,10 @@ CREATE FUNCTION restante_move_blocks(p_from bigint, p_to bigint, p_blocks_max in
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-  v_blockers bigint[] := array(select b.user_id from blocks b where b.other_id = p_from order by b.user_id limit p_blocks_max);
+  v_blockers bigint[];
 begin
+  perform restante_needs_read_committed();
+  v_blockers := array(select b.user_id from blocks b where b.other_id = p_from order by b.user_id limit p_blocks_max);
   insert into blocks (user_id, other_id, blocked_at)
     select b.user_id, p_to, b.blocked_at
       from (select unnest(v_blockers) as user_id) u
@@ -3673,6 +3704,22 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) IS 'Notes that a chat has so many members now, and had so many before, where either is more than 50: senders who look for what has moved are then told of it. Called under the lock of the chat''s head.';
+
+CREATE FUNCTION restante_note_truly() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  if new.id is distinct from currval(pg_get_serial_sequence(tg_relid::regclass::text, 'id')) then
+    raise exception 'the number of an act is given by its table' using errcode = 'integrity_constraint_violation', constraint = tg_name, table = tg_table_name;
+  end if;
+  new.at := clock_timestamp();
+  new.role_name := session_user;
+  new.address := inet_client_addr();
+  return new;
+end $$;
+
+COMMENT ON FUNCTION restante_note_truly() IS 'Writes when, as which role and from where a row of audit was written, whatever the statement says of it.';
 
 CREATE FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid DEFAULT NULL::uuid, p_devices_max integer DEFAULT 50) RETURNS TABLE(user_id bigint, display_name text, avatar_url text, class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint, is_first boolean)
     LANGUAGE plpgsql
@@ -3936,7 +3983,7 @@ begin
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
   elsif starts_with(p_type, 'restante:') then
     raise exception 'event types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
-  elsif p_ttl is null or p_ttl <= interval '0' or p_ttl > interval '30 days' then
+  elsif p_ttl is null or extract(epoch from p_ttl) not between 0.000001 and 2592000 then
     raise exception 'an event lives for more than no time and for at most 30 days, not for %', p_ttl using errcode = 'invalid_parameter_value';
   elsif octet_length(p_data::text) > 8192 then
     raise exception 'data has % bytes, at most 8192 are allowed', octet_length(p_data::text) using errcode = 'program_limit_exceeded';
@@ -4552,7 +4599,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, p_actor text, p_node uuid, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back for one recipient (restante_return_to_inbox), and notes it in the audit, whatever the outcome.';
 
-CREATE FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) RETURNS TABLE(outcome text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, were_contacts boolean)
+CREATE FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) RETURNS TABLE(outcome text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, were_contacts boolean, is_told boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -4571,16 +4618,17 @@ declare
   v_last  bigint;
   v_after bigint;
   v_were  boolean;
+  v_told  boolean;
 begin
   perform restante_needs_read_committed();
   -- A transaction that makes the direct chat of the two refers to both users, so it is waited for here, or waits for this one.
   -- The same holds for one that makes them contacts.
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for update;
   if exists (select from blocks b where b.user_id = p_user and b.other_id = p_other) then
-    return query select 'again', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
+    return query select 'again', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false, false;
     return;
   elsif (select count(*) from (select from blocks b where b.user_id = p_user limit p_blocks_max) x) >= p_blocks_max then
-    return query select 'too_many', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
+    return query select 'too_many', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false, false;
     return;
   end if;
   insert into blocks (user_id, other_id) values (p_user, p_other);
@@ -4589,6 +4637,8 @@ begin
   v_were := found;
   delete from contacts c where c.user_id = p_other and c.other_id = p_user;
   v_were := v_were or found;
+  -- Of a request to one that blocks already the other one has never heard.
+  v_told := v_were and not restante_has_blocked(array[p_other], p_user);
   -- Nor does it stay invited by the other one. One who invites it has locked its row of users, too.
   perform restante_end_invitations(null, array[p_user], p_other);
   select c.id into v_chat from chats c where c.direct_key = least(p_user, p_other) || ':' || greatest(p_user, p_other);
@@ -4596,11 +4646,11 @@ begin
     select h.last_seq into v_last from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A statement after the lock: whatever was accepted before it is seen, and nothing is accepted after it.
     v_now := clock_timestamp();
-    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq)
-      select v_chat, k.user_id, k.delivered_seq, k.read_seq
+    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq, marked_xid)
+      select v_chat, k.user_id, k.delivered_seq, k.read_seq, k.marked_xid
         from (select p_user as id union all select p_other) u
         cross join lateral (
-          select x.user_id, x.delivered_seq, x.read_seq from marks x where x.chat_id = v_chat and x.user_id = u.id order by x.step desc limit 1) k
+          select x.user_id, x.delivered_seq, x.read_seq, x.marked_xid from marks x where x.chat_id = v_chat and x.user_id = u.id order by x.step desc limit 1) k
       on conflict on constraint a_member_of_a_closed_chat_is_noted_once do nothing;
     -- All that waits here for the one who blocks is from the other: it ends. 1,000 messages of the chat at once, the rest by a job.
     select x.delivered_seq into v_after from marks x where x.chat_id = v_chat and x.user_id = p_user order by x.step desc limit 1;
@@ -4624,15 +4674,15 @@ begin
          where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
         returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
       )
-      select 'done', v_chat, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_were from ended e;
+      select 'done', v_chat, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_were, v_told from ended e;
     perform restante_exact_marks(array[v_chat], array[p_user]);
   end if;
-  return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were;
+  return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were, v_told;
 end $$;
 
-COMMENT ON FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) IS 'A user blocks another one, and is no longer invited to groups by it. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
+COMMENT ON FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) IS 'A user blocks another one, and is no longer invited to groups by it. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, whether they were contacts or one had requested the other, and whether the other one is told that they are none (is_told). Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
 
-CREATE FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) RETURNS record
+CREATE FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT has_changed boolean, OUT is_told boolean) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -4651,6 +4701,7 @@ begin
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for no key update;
   v_wants := exists (select from contacts c where c.user_id = p_user and c.other_id = p_other);
   v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user);
+  has_changed := false;
   is_told := false;
   if restante_has_blocked(array[p_user], p_other) then
     outcome := 'blocked';
@@ -4663,11 +4714,12 @@ begin
   else
     insert into contacts (user_id, other_id) values (p_user, p_other);
     outcome := case when v_is_wanted then 'contact' else 'requested' end;
+    has_changed := true;
     is_told := not restante_has_blocked(array[p_other], p_user);
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) IS 'A user requests another one as a contact, or accepts its request; with p_accepts it does nothing where there is none. Outcome: requested; contact (the other one had requested it, or they were contacts); not_found (there is no request to accept); blocked (the user has blocked the other one); too_many (the user has p_contacts_max contacts and requests). is_told: something has changed, and the other one may learn of it. Of a request by a user that it has blocked it learns nothing, and the user sees no difference.';
+COMMENT ON FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT has_changed boolean, OUT is_told boolean) IS 'A user requests another one as a contact, or accepts its request; with p_accepts it does nothing where there is none. Outcome: requested; contact (the other one had requested it, or they were contacts); not_found (there is no request to accept); blocked (the user has blocked the other one); too_many (the user has p_contacts_max contacts and requests). has_changed: the sessions of the user are told. is_told: the other one is, too. Of a request by a user that it has blocked it learns nothing, and the user sees no difference.';
 
 CREATE FUNCTION restante_put_invitations(p_chat uuid, p_inviter bigint, p_users bigint[]) RETURNS bigint[]
     LANGUAGE plpgsql
@@ -5353,6 +5405,42 @@ end $$;
 
 COMMENT ON FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) IS 'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. Those of them who are invited are invited no more. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left; then one per invitation that was withdrawn, outcome withdrawn. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
 
+CREATE FUNCTION restante_reopen_chat(p_chat uuid, p_user bigint, p_other bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  -- Acks that are under way are waited for: they were made while the chat was closed.
+  perform restante_lock_marks(array[p_chat, p_chat], array[p_user, p_other]);
+  insert into reopened_chats as r (chat_id, user_id, told_delivered_seq, told_read_seq, told_xid, delivered_seq, read_seq)
+    select c.chat_id, c.user_id, restante_told_mark(c.delivered_seq, o.delivered_seq, o.told_delivered_seq),
+           restante_told_mark(c.read_seq, o.read_seq, o.told_read_seq),
+           case when c.delivered_seq <= o.delivered_seq and c.read_seq <= o.read_seq then o.told_xid else c.marked_xid end,
+           -- A job may have more to end for the one that had blocked: that moves its mark later.
+           greatest(k.delivered_seq, o.delivered_seq, d.up_to_seq), greatest(k.read_seq, o.read_seq)
+      from (select unnest(array[p_user, p_other]) as id) u
+      cross join lateral (select x.* from closed_chats x where x.chat_id = p_chat and x.user_id = u.id limit 1) c
+      cross join lateral (
+        select x.delivered_seq, x.read_seq from marks x where x.chat_id = p_chat and x.user_id = u.id order by x.step desc limit 1) k
+      left join lateral (select x.* from reopened_chats x where x.chat_id = p_chat and x.user_id = u.id limit 1) o on true
+      left join lateral (
+        select x.up_to_seq from departures x
+         where x.user_id = u.id and x.chat_id = p_chat and x.ended = 'blocked' order by x.up_to_seq desc limit 1) d on true
+    on conflict on constraint a_member_of_a_reopened_chat_is_noted_once do update
+      set told_delivered_seq = excluded.told_delivered_seq, told_read_seq = excluded.told_read_seq, told_xid = excluded.told_xid,
+          delivered_seq = excluded.delivered_seq, read_seq = excluded.read_seq;
+  delete from closed_chats c where c.chat_id = p_chat;
+end $$;
+
+COMMENT ON FUNCTION restante_reopen_chat(p_chat uuid, p_user bigint, p_other bigint) IS 'Opens the direct chat of two users that neither blocks any more, and notes what is hidden of how far each has got meanwhile. Called under the lock of the chat''s head.';
+
 CREATE FUNCTION restante_request_contact(p_user text, p_other text) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -5481,31 +5569,38 @@ end $$;
 
 COMMENT ON FUNCTION restante_return_to_inbox(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), blocked (of their direct chat: the recipient has blocked the sender), not_failed.';
 
-CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p_token text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_lifetime interval DEFAULT '90 days'::interval, p_by text DEFAULT SESSION_USER, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p_token text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_lifetime interval DEFAULT '90 days'::interval, p_by text DEFAULT SESSION_USER, p_node uuid DEFAULT NULL::uuid, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET search_path TO 'public', 'pg_temp'
     AS $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := clock_timestamp();
-  v_row record;
+  v_now   timestamptz;
+  v_least timestamptz;
+  v_row   record;
 begin
   perform restante_needs_read_committed();
+  if p_device is null and restante_end_logins(p_user, p_token) then
+    -- No access token lives for longer: none of a login that has ended counts again.
+    v_least := clock_timestamp() + interval '1 day';
+  end if;
+  -- After the logins: those that had the rows before have committed, and nobody goes on with one.
+  v_now := clock_timestamp();
   insert into revocations as r (user_name, device_id, token_id, revoked_at, expires_at, reason, revoked_by)
-    values (p_user, p_device, p_token, v_now, coalesce(p_expires_at, v_now + p_lifetime), p_reason, p_by)
+    values (p_user, p_device, p_token, v_now, greatest(coalesce(p_expires_at, v_now + p_lifetime), v_least), p_reason, p_by)
     on conflict on constraint something_is_revoked_once
     do update set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = greatest(r.expires_at, excluded.expires_at),
-                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by
+                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by, of_login = false
     returning r.number, r.revoked_at, r.expires_at into v_row;
-  perform restante_audit('token.revoke', jsonb_strip_nulls(jsonb_build_object('userId', p_user, 'deviceId', p_device, 'tokenId', p_token)), 'revoked', p_by);
+  perform restante_audit('token.revoke', jsonb_strip_nulls(jsonb_build_object('userId', p_user, 'deviceId', p_device, 'tokenId', p_token)), 'revoked', p_by, p_node);
   perform pg_notify(restante_wake_channel(), 'revoked');
   number := v_row.number;
   revoked_at := v_row.revoked_at;
   expires_at := v_row.expires_at;
 end $$;
 
-COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is noted in the audit, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';
+COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, p_node uuid, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. The logins of the user end, or the login whose sid the id is; a device has none of its own, and none ends. It is noted in the audit, with the node p_node through which it was asked for, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Where logins end it is kept for a day at least. Repeated, it is later and lasts longer.';
 
 CREATE FUNCTION restante_revoke_logins(p_name text, p_logins uuid[], p_lifetime interval) RETURNS void
     LANGUAGE plpgsql
@@ -5519,9 +5614,11 @@ begin
   if cardinality(p_logins) = 0 then
     return;
   end if;
-  insert into revocations (token_id, revoked_at, expires_at, revoked_by)
-    select l.id::text, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
-    on conflict on constraint something_is_revoked_once do nothing;
+  -- One that an operator has revoked stays the operator's. It is later, so that nodes read of its end.
+  insert into revocations as r (token_id, of_login, revoked_at, expires_at, revoked_by)
+    select l.id::text, true, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
+    on conflict on constraint something_is_revoked_once do update
+      set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = excluded.expires_at where excluded.expires_at > r.expires_at;
   perform pg_notify(restante_wake_channel(), 'revoked');
 end $$;
 
@@ -6090,7 +6187,7 @@ begin
     perform from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A statement after the lock: the other one may have blocked this one meanwhile.
     if not exists (select from blocks b where b.user_id = p_other and b.other_id = p_user) then
-      delete from closed_chats c where c.chat_id = v_chat;
+      perform restante_reopen_chat(v_chat, p_user, p_other);
     end if;
   end if;
   return query select 'done', v_chat;
@@ -6248,6 +6345,16 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) IS 'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key, each becomes a row for the user (restante_event_becomes), and no more than p_waiting_max numbers are not settled then. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';
+
+CREATE FUNCTION restante_told_mark(p_seq bigint, p_reopened bigint, p_told bigint) RETURNS bigint
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return case when p_seq <= p_reopened then least(p_seq, p_told) else p_seq end;
+end $$;
+
+COMMENT ON FUNCTION restante_told_mark(p_seq bigint, p_reopened bigint, p_told bigint) IS 'A mark as the other member may know it: where it is no higher than when the chat was opened again (p_reopened; null: it was never closed) it counts as before.';
 
 CREATE FUNCTION restante_turn_down_invitation(p_user bigint, p_chat uuid) RETURNS text
     LANGUAGE plpgsql
@@ -6423,6 +6530,7 @@ CREATE FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigin
 declare
   v_role  member_role;
   v_kind  chat_kind;
+  v_new   bigint[];
   v_count bigint;
 begin
   select cm.role into v_role from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null;
@@ -6435,11 +6543,12 @@ begin
     return 'forbidden';
   end if;
   select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
-  select v_count + count(*) into v_count
+  -- A member is passed over, whatever it has blocked.
+  select array_agg(u.user_id) into v_new
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
-  return case when v_count + p_unknown > p_members_max then 'too_many_members'
-              when restante_has_blocked(p_users, p_caller) then 'not_accepted'
+  return case when v_count + coalesce(cardinality(v_new), 0) + p_unknown > p_members_max then 'too_many_members'
+              when restante_has_blocked(v_new, p_caller) then 'not_accepted'
               -- An unknown user has no contacts.
               when p_contacts_only and restante_invitations_left(p_caller) < p_unknown then 'too_many_invitations' end;
 end $$;
@@ -6935,6 +7044,7 @@ CREATE TABLE closed_chats (
     user_id bigint NOT NULL,
     delivered_seq bigint NOT NULL,
     read_seq bigint NOT NULL,
+    marked_xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     closed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
@@ -6947,6 +7057,8 @@ COMMENT ON COLUMN closed_chats.user_id IS 'The member.';
 COMMENT ON COLUMN closed_chats.delivered_seq IS 'Its mark when the chat was closed: the other one is shown this one until it is open again.';
 
 COMMENT ON COLUMN closed_chats.read_seq IS 'Likewise.';
+
+COMMENT ON COLUMN closed_chats.marked_xid IS 'The transaction in which that mark had moved last.';
 
 COMMENT ON COLUMN closed_chats.closed_at IS 'Since when. What the member has acked or read after it is not shown to the other one.';
 
@@ -7077,6 +7189,7 @@ CREATE TABLE endings (
     attempts smallint DEFAULT 0 NOT NULL,
     last_error text,
     discarded_at timestamp with time zone,
+    is_hidden boolean DEFAULT false NOT NULL,
     ended_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     ended_xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     CONSTRAINT endings_failed_expired_or_were_put_back CHECK ((status = ANY (ARRAY['failed'::delivery_status, 'expired'::delivery_status, 'sent'::delivery_status])))
@@ -7107,6 +7220,8 @@ COMMENT ON COLUMN endings.attempts IS 'Attempts that were counted against it.';
 COMMENT ON COLUMN endings.last_error IS 'The last error before it ended: the client''s words, or ack timeout. Null: nothing ever did.';
 
 COMMENT ON COLUMN endings.discarded_at IS 'When an operator gave it up for good: it is no dead letter any more. Null: it is one, if it has failed.';
+
+COMMENT ON COLUMN endings.is_hidden IS 'True: a block has ended it, or it ended while the chat was closed. Its sender is not told of it by itself, but when a mark passes it.';
 
 COMMENT ON COLUMN endings.ended_at IS 'When it ended, or was put back.';
 
@@ -7358,11 +7473,12 @@ COMMENT ON COLUMN inboxes.purged_seq IS 'Numbers at or below it have been remove
 CREATE TABLE invitations (
     user_id bigint NOT NULL,
     chat_id uuid NOT NULL,
-    inviter_id bigint NOT NULL,
+    inviter_id bigint,
     invited_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     declined_at timestamp with time zone,
     CONSTRAINT an_invitation_ends_after_it_was_made CHECK ((expires_at > invited_at)),
+    CONSTRAINT an_invitation_that_waits_names_its_inviter CHECK (((inviter_id IS NOT NULL) OR (declined_at IS NOT NULL))),
     CONSTRAINT nobody_invites_itself CHECK ((user_id <> inviter_id))
 );
 
@@ -7372,7 +7488,7 @@ COMMENT ON COLUMN invitations.user_id IS 'The user that is invited.';
 
 COMMENT ON COLUMN invitations.chat_id IS 'The group.';
 
-COMMENT ON COLUMN invitations.inviter_id IS 'The admin that has invited it.';
+COMMENT ON COLUMN invitations.inviter_id IS 'The admin that has invited it. Null: the user has declined, and the admin is erased.';
 
 COMMENT ON COLUMN invitations.invited_at IS 'Since when.';
 
@@ -7381,6 +7497,8 @@ COMMENT ON COLUMN invitations.expires_at IS 'From then on it counts no more, and
 COMMENT ON COLUMN invitations.declined_at IS 'The time at which the user has declined it. Until the invitation expires the user is not invited to this group again.';
 
 COMMENT ON CONSTRAINT an_invitation_ends_after_it_was_made ON invitations IS 'It waits for a while.';
+
+COMMENT ON CONSTRAINT an_invitation_that_waits_names_its_inviter ON invitations IS 'One that was declined outlives its inviter.';
 
 COMMENT ON CONSTRAINT nobody_invites_itself ON invitations IS 'An inviter is a member of the group.';
 
@@ -7644,11 +7762,38 @@ COMMENT ON COLUMN recalls.is_held IS 'Something of one of these was held by anot
 
 COMMENT ON COLUMN recalls.is_told IS 'The connections of the sender are told with the first part.';
 
+CREATE TABLE reopened_chats (
+    chat_id uuid NOT NULL,
+    user_id bigint NOT NULL,
+    told_delivered_seq bigint NOT NULL,
+    told_read_seq bigint NOT NULL,
+    told_xid xid8 NOT NULL,
+    delivered_seq bigint NOT NULL,
+    read_seq bigint NOT NULL
+);
+
+COMMENT ON TABLE reopened_chats IS 'The direct chats that were closed once: a row a member. Its moves while the chat was closed are told to the other one neither then nor later. A mark that is no higher than when the chat was opened again counts as it was before it was closed.';
+
+COMMENT ON COLUMN reopened_chats.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN reopened_chats.user_id IS 'The member.';
+
+COMMENT ON COLUMN reopened_chats.told_delivered_seq IS 'Its mark before the chat was closed, as the other one may know it.';
+
+COMMENT ON COLUMN reopened_chats.told_read_seq IS 'Likewise.';
+
+COMMENT ON COLUMN reopened_chats.told_xid IS 'The transaction in which that mark had moved last.';
+
+COMMENT ON COLUMN reopened_chats.delivered_seq IS 'Its mark when the chat was opened again, and what the block had still to end by then.';
+
+COMMENT ON COLUMN reopened_chats.read_seq IS 'Its mark when the chat was opened again.';
+
 CREATE TABLE revocations (
     number bigint NOT NULL,
     user_name text COLLATE pg_catalog."C",
     device_id text COLLATE pg_catalog."C",
     token_id text COLLATE pg_catalog."C",
+    of_login boolean DEFAULT false NOT NULL,
     revoked_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     reason text,
@@ -7657,10 +7802,11 @@ CREATE TABLE revocations (
     CONSTRAINT a_revocation_is_of_a_user_a_device_or_a_token CHECK (((num_nonnulls(user_name, token_id) = 1) AND ((device_id IS NULL) OR (user_name IS NOT NULL)))),
     CONSTRAINT a_revoked_device_has_a_name CHECK (((char_length(device_id) >= 1) AND (char_length(device_id) <= 64))),
     CONSTRAINT a_revoked_token_has_an_id CHECK (((char_length(token_id) >= 1) AND (char_length(token_id) <= 256))),
-    CONSTRAINT a_revoked_user_has_a_name CHECK (((char_length(user_name) >= 1) AND (char_length(user_name) <= 128)))
+    CONSTRAINT a_revoked_user_has_a_name CHECK (((char_length(user_name) >= 1) AND (char_length(user_name) <= 128))),
+    CONSTRAINT only_a_token_id_is_that_of_a_login CHECK (((token_id IS NOT NULL) OR (NOT of_login)))
 );
 
-COMMENT ON TABLE revocations IS 'Tokens that are worth nothing although they have not expired, until they have. A few, written by operators.';
+COMMENT ON TABLE revocations IS 'Tokens that are worth nothing although they have not expired, until they have. A few, written by operators; and one for each login that has ended, until its access tokens have expired.';
 
 COMMENT ON COLUMN revocations.number IS 'Which of two of the same moment comes first.';
 
@@ -7668,7 +7814,9 @@ COMMENT ON COLUMN revocations.user_name IS 'The user, as its tokens name it (sub
 
 COMMENT ON COLUMN revocations.device_id IS 'The device: then only what this device of the user does with those tokens.';
 
-COMMENT ON COLUMN revocations.token_id IS 'The id of one token (jti), instead of a user.';
+COMMENT ON COLUMN revocations.token_id IS 'The id of one token (jti), or of the tokens of one login (sid), instead of a user.';
+
+COMMENT ON COLUMN revocations.of_login IS 'The login token_id has ended, and no operator has revoked it. It is counted apart from what operators revoke.';
 
 COMMENT ON COLUMN revocations.revoked_at IS 'When it was revoked, the last time.';
 
@@ -7687,6 +7835,8 @@ COMMENT ON CONSTRAINT a_revoked_device_has_a_name ON revocations IS 'As devices 
 COMMENT ON CONSTRAINT a_revoked_token_has_an_id ON revocations IS 'Nodes keep it in memory.';
 
 COMMENT ON CONSTRAINT a_revoked_user_has_a_name ON revocations IS 'As users have.';
+
+COMMENT ON CONSTRAINT only_a_token_id_is_that_of_a_login ON revocations IS 'Users and devices are revoked by operators.';
 
 ALTER TABLE revocations ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME revocations_number_seq
@@ -7823,6 +7973,9 @@ ALTER TABLE ONLY marks_behind
 
 ALTER TABLE ONLY closed_chats
     ADD CONSTRAINT a_member_of_a_closed_chat_is_noted_once PRIMARY KEY (chat_id, user_id);
+
+ALTER TABLE ONLY reopened_chats
+    ADD CONSTRAINT a_member_of_a_reopened_chat_is_noted_once PRIMARY KEY (chat_id, user_id);
 
 ALTER TABLE ONLY presence_leases
     ADD CONSTRAINT a_node_has_one_lease_of_a_user PRIMARY KEY (user_id, node_id);
@@ -7987,6 +8140,8 @@ COMMENT ON INDEX a_member_is_behind_once IS 'The job takes the first.';
 
 COMMENT ON INDEX a_member_of_a_closed_chat_is_noted_once IS 'Is this chat closed?';
 
+COMMENT ON INDEX a_member_of_a_reopened_chat_is_noted_once IS 'Was this chat closed once, and what is hidden of the member''s mark?';
+
 COMMENT ON INDEX a_node_has_one_lease_of_a_user IS 'Is this user online, and where else?';
 
 COMMENT ON INDEX a_node_is_listed_once IS 'A heartbeat finds its row; whose lease is it?';
@@ -8091,7 +8246,7 @@ COMMENT ON INDEX each_login_has_a_family_of_refresh_tokens IS 'Finds the login o
 
 COMMENT ON INDEX each_login_has_an_id IS 'Removes one.';
 
-CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id) WHERE (class = 'chat'::inbox_class);
+CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id) WHERE ((class = 'chat'::inbox_class) AND (NOT is_hidden));
 
 COMMENT ON INDEX endings_by_sender IS 'A sender that was away is told of them in this order.';
 
@@ -8111,6 +8266,10 @@ CREATE INDEX followers_of_a_feed ON followers USING btree (feed_id, user_id) WHE
 
 COMMENT ON INDEX followers_of_a_feed IS 'The followers of a feed, a page at a time.';
 
+CREATE INDEX hidden_endings_by_chat ON endings USING btree (chat_id, user_id, chat_seq) WHERE is_hidden;
+
+COMMENT ON INDEX hidden_endings_by_chat IS 'Finds those that a mark passes.';
+
 CREATE INDEX invitations_by_chat ON invitations USING btree (chat_id, user_id);
 
 COMMENT ON INDEX invitations_by_chat IS 'Lists the users who are invited to a group.';
@@ -8121,7 +8280,7 @@ COMMENT ON INDEX invitations_by_end IS 'Finds those that have expired.';
 
 CREATE INDEX invitations_by_inviter ON invitations USING btree (inviter_id, user_id);
 
-COMMENT ON INDEX invitations_by_inviter IS 'Counts what a user has made, and finds those that end when it is blocked.';
+COMMENT ON INDEX invitations_by_inviter IS 'Counts what a user has made, and finds those that end when it is blocked or erased.';
 
 CREATE INDEX journal_by_time ON statistics_journal USING btree (at);
 
@@ -8232,6 +8391,10 @@ COMMENT ON TRIGGER what_was_done_stays_written ON audit IS 'Keeps the owner from
 CREATE TRIGGER what_was_taken_stays_taken AFTER UPDATE OF cursor_seq ON followers FOR EACH ROW WHEN ((new.cursor_seq < old.cursor_seq)) EXECUTE FUNCTION refuse_to_go_back('the cursor of a follower only grows');
 
 COMMENT ON TRIGGER what_was_taken_stays_taken ON followers IS 'A cursor that went back would make rows a second time.';
+
+CREATE TRIGGER who_did_it_is_not_for_the_caller_to_say BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION restante_note_truly();
+
+COMMENT ON TRIGGER who_did_it_is_not_for_the_caller_to_say ON audit IS 'A role that may write rows does not write them in the name of another role, nor with another time. A restore and replication are passed over.';
 
 ALTER TABLE ONLY account_logins
     ADD CONSTRAINT a_login_is_that_of_an_account FOREIGN KEY (name) REFERENCES accounts(name) ON DELETE CASCADE;
@@ -8357,6 +8520,11 @@ ALTER TABLE ONLY user_limits
     ADD CONSTRAINT raised_limits_are_those_of_users FOREIGN KEY (user_id) REFERENCES users(id);
 
 COMMENT ON CONSTRAINT raised_limits_are_those_of_users ON user_limits IS 'Delete a user''s factor before the user.';
+
+ALTER TABLE ONLY reopened_chats
+    ADD CONSTRAINT reopened_chats_are_chats FOREIGN KEY (chat_id) REFERENCES chats(id);
+
+COMMENT ON CONSTRAINT reopened_chats_are_chats ON reopened_chats IS 'Delete them before the chat.';
 
 ALTER TABLE ONLY feeds
     ADD CONSTRAINT streams_are_numbered_as_chats FOREIGN KEY (chat_id) REFERENCES chats(id);

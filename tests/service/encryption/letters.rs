@@ -34,7 +34,7 @@ fn opened(channel: &str, letter: &str, secrets: &[(i64, Vec<u8>)]) -> Option<Vec
     let cipher = LessSafeKey::new(UnboundKey::from(pseudorandom.expand(&context, &AES_256_GCM).ok()?));
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&head[41..]);
-    let authenticated = Aad::from([head.as_ref(), &to].concat());
+    let authenticated = Aad::from([&*head, &to].concat());
     Some(cipher.open_in_place(Nonce::assume_unique_for_key(nonce), authenticated, body).ok()?.to_vec())
 }
 

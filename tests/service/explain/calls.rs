@@ -29,7 +29,9 @@ pub(super) fn lanes(known: &Known) -> [String; 4] {
 
 /// A call about an invitation of a user `u` to a chat `c` by the known one, `i`.
 fn invitation(Known { user, chat, .. }: &Known, call: &str) -> String {
-    format!("select {call} from users u, users i, chats c where u.is_current and u.external_id = 'user-35' and i.id = {user} and c.id = '{chat}'")
+    format!(
+        "select {call} from users u, users i, chats c where u.is_current and u.external_id = 'user-35' and i.id = {user} and c.id = '{chat}'"
+    )
 }
 
 /// Direct chats that are there and such that are made, with users who are new and with nobody.
