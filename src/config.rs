@@ -175,7 +175,7 @@ settings! {
     "DIRECT_CHATS_PER_HOUR" direct_chats_per_hour: u32 = "20", whole(1..=1_000_000),
         "New direct chats a user may begin in an hour";
     "GROUPS_PER_HOUR" groups_per_hour: u32 = "200", whole(1..=1_000_000),
-        "Groups a user may make in an hour";
+        "Groups a user may make in an hour, and feeds without the scope `events:write`";
     "NAMED_USERS_PER_HOUR" named_users_per_hour: u32 = "1000", whole(500..=1_000_000),
         "Users in an hour that a user may make by naming them, as members or recipients, before they come themselves";
     "REQUEST_RATE" request_rate: u32 = "2000", whole(0..=1_000_000),

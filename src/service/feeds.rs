@@ -65,7 +65,13 @@ impl Service {
         let publishers = match new.feed {
             // The feed of this id stays as it is, so nobody is made known for it.
             Some(chosen) if self.is_there(caller, chosen).await? => Vec::new(),
-            Some(_) | None => self.named_users(caller, &new.publishers).await?,
+            Some(_) | None => {
+                // An application that publishes for all its users makes their feeds, too.
+                if caller.role.publish_right() == PublishRight::OwnFeeds {
+                    self.delivery.limits().check_group(caller.profile.user)?;
+                }
+                self.named_users(caller, &new.publishers).await?
+            }
         };
         let making = self.store.make_feed(feed, caller.profile.user, new.title.as_deref(), &publishers);
         match self.ask(&caller.profile.external, "making a feed", making).await? {

@@ -205,6 +205,8 @@ fn of_erasing(Member { name, user, .. }: &Member) -> Vec<String> {
         format!("{}; update erasures set chat_id = '{}'; select restante_erase_events({alice}, 1000)", at(alice, "events"), Uuid::nil()),
         format!("{}; select restante_erase_inbox({user}, 500)", at(&user, "inbox")),
         format!("{}; select restante_pass_on_name({user}, 1000)", at(&user, "name")),
+        format!("select restante_move_blocks({user}, {alice}, 1000)"),
+        format!("select restante_recipient('{}', '{name}')", message(1).0),
         format!("{}; select restante_end_erasure_round({user})", at(&user, "people")),
         format!("select restante_forget_errors(array['{}']::uuid[], null)", message(1).0),
     ]

@@ -156,6 +156,14 @@ async fn chats_and_groups_of_an_hour_are_those_of_all_nodes() {
         assert_eq!((status, &answer["error"]["code"]), (429, &json!(code)), "{answer}");
         assert!(answer["error"]["retryAfterMs"].as_u64().is_some_and(|ms| ms > 1_000_000), "{answer}");
     }
+    // A feed counts as a group, but for who may publish to everything.
+    let feed = json!({"title": "news"});
+    assert_eq!(one.api("anna").post("/v1/feeds", feed.clone()).await.0, 429);
+    assert_eq!(one.api("cleo").post("/v1/feeds", feed.clone()).await.0, 201);
+    assert_eq!(one.api("cleo").post("/v1/feeds", feed.clone()).await.1["error"]["code"], "rate_limited");
+    for _ in 0..3 {
+        assert_eq!(one.publisher("shop").post("/v1/feeds", feed.clone()).await.0, 201);
+    }
     assert_eq!(begins(&two, "emil", "anna").await.0, 201, "another user has limits of its own");
     let refused = |kind| two.app().context().metrics.limited.of(kind).get();
     assert!(refused("direct_chats") > 0 && refused("groups") > 0);

@@ -136,6 +136,8 @@ fn refusals(index: &Index<'_>, History { client, user, records }: &History, find
 /// Nobody is told of being blocked.
 fn told(index: &Index<'_>, History { client, user, records }: &History, findings: &mut Findings) {
     let has_blocked = index.policies.has_ever_blocked(user);
+    // The highest mark so far, of whichever status, in each chat and of each recipient.
+    let mut marks: HashMap<(Uuid, &str), i64> = HashMap::new();
     for Record { at_ms, event, .. } in records {
         match event {
             Event::ToldWhy { chat, reason } if reason.contains("block") => {
@@ -144,19 +146,23 @@ fn told(index: &Index<'_>, History { client, user, records }: &History, findings
             Event::Gap { from, to, reason, .. } if reason == GAP && !has_blocked => {
                 findings.add(Rule::BlockTold, || format!("{client} was told that {from} to {to} is {reason}, and has blocked nobody"));
             }
-            Event::Told(receipt) => told_by_itself(index, (client, user, *at_ms), receipt, findings),
+            Event::Told(receipt) => {
+                let mark = marks.entry((receipt.chat, &receipt.user)).or_default();
+                *mark = receipt.up_to.unwrap_or_default().max(*mark);
+                told_by_itself(index, (client, user, *at_ms), (receipt, *mark), findings);
+            }
             _ => {}
         }
     }
 }
 
-/// A row that a block has ended is named beside a mark that passes it, and not by itself: its sender would hear of the block.
-fn told_by_itself(index: &Index<'_>, (client, user, at_ms): (&str, &str, u64), receipt: &Receipt, findings: &mut Findings) {
+/// A row that a block has ended is named once a mark has passed it, and not by itself: its sender would hear of the block.
+fn told_by_itself(index: &Index<'_>, (client, user, at_ms): (&str, &str, u64), (receipt, mark): (&Receipt, i64), findings: &mut Findings) {
     let named = receipt.messages.iter().map(|id| (*id, receipt.status)).chain(receipt.except.iter().copied());
     for (id, status) in named.filter(|(_, status)| *status == Status::Expired) {
         let (Some(message), Some(row)) = (index.message(id), index.row(id, &receipt.user)) else { continue };
         let is_by_a_block = row.reason == UNDELIVERED && index.policies.may_have_ended(id, user, &receipt.user);
-        if is_by_a_block && receipt.up_to.is_none_or(|up_to| up_to < message.seq) {
+        if is_by_a_block && mark < message.seq {
             findings.add(Rule::BlockTold, || {
                 format!("{client} was told at {at_ms} ms that {id} is {status:?} for {}, and no mark passes it", receipt.user)
             });

@@ -145,3 +145,20 @@ async fn beyond_the_bound_of_ended_logins_none_begins_and_whatever_ends_one_is_d
     assert!(metrics.contains("restante_revocations{by=\"logins\"} 4"), "{metrics}");
     node.stop().await;
 }
+
+/// Broken by an erasure that looks for users only: name, hash and login stay, and the operator is told that there is nobody.
+#[tokio::test]
+async fn somebody_who_has_registered_and_never_came_is_erased_and_the_name_stays_taken() {
+    let (db, one, other) = two_nodes().await;
+    let pool = db.pool(1).await;
+    registered(&one, "anna").await;
+    let anna = Login::begun(&other, "anna").await;
+    let (status, erasing) = one.admin().post("/v1/admin/erasures", json!({"userId": "anna", "content": "empty"})).await;
+    assert_eq!(status, 200, "{erasing}");
+    assert_eq!(number(&pool, "select (select count(*) from accounts) + (select count(*) from account_logins)").await, 0);
+    until_answered(&other, &anna.access, 401).await;
+    assert_eq!(refused(&other, "/refresh", None, anna.refresh_body()).await, login_ended());
+    assert_eq!(refused(&other, "", None, json!({"userId": "anna", "password": PASSWORD})).await, (409, "name_taken".to_owned()));
+    one.stop().await;
+    other.stop().await;
+}
