@@ -2461,6 +2461,10 @@ begin
   perform restante_needs_read_committed();
   -- Of two that erase the same user the second waits here, and sees what the first has noted.
   select u.id into v_user from users u where u.is_current and u.external_id = p_user for no key update;
+  if v_user is null and exists (select from accounts a where a.name = p_user) then
+    -- Somebody who has registered and never came is made a user, so that the name stays taken.
+    select u.id into v_user from restante_users(array[p_user]) u;
+  end if;
   if v_user is null then
     outcome := 'not_found';
   else

@@ -20,7 +20,7 @@ use crate::domain::{DeviceId, ExternalId, HeldToken, Revocation, Revoked};
 /// Revocations of operators that count at once, at most. An operator that wants more gives them times at which they end.
 pub const REVOCATIONS_MAX: usize = 100_000;
 
-/// The age of the last read of a node beyond which it may not know of a revocation. Nodes read every 5 s, and an erasure looks again after 10 s.
+/// A node whose reader was not at work for so long may not know of a revocation. Nodes read every 5 s, and an erasure looks again after 10 s.
 const KNOWN_FOR: Duration = Duration::from_secs(8);
 
 /// The revocations. Clones share them.
@@ -105,6 +105,13 @@ impl Revocations {
         let until = asked.saturating_duration_since(self.last_read.began) + KNOWN_FOR;
         self.last_read.known_until_ms.store(milliseconds(until), Ordering::Release);
         self.last_read.succeeded.notify_waiters();
+    }
+
+    /// Whoever reads is at work, so nothing was stopped: what was new enough until now is so for some seconds more, also where a read fails.
+    pub fn go_on(&self) {
+        if self.are_known() {
+            self.last_read.known_until_ms.store(milliseconds(self.last_read.began.elapsed() + KNOWN_FOR), Ordering::Release);
+        }
     }
 
     /// Everything known counts as old until the next read has succeeded: this node may have missed something.

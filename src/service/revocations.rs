@@ -189,6 +189,7 @@ impl RevocationWatch {
                 () = self.kept.wanted() => {}
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
+            self.kept.go_on();
             let from = RevocationPlace { at: place.at.saturating_sub(OVERLAP), number: 0 };
             match self.read_on(&store, from).await {
                 Ok(newest) => place = RevocationPlace { at: place.at.max(newest.at), ..newest },

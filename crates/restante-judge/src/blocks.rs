@@ -138,7 +138,7 @@ fn told(index: &Index<'_>, History { client, user, records }: &History, findings
     let has_blocked = index.policies.has_ever_blocked(user);
     // The highest mark so far, of whichever status, in each chat and of each recipient.
     let mut marks: HashMap<(Uuid, &str), i64> = HashMap::new();
-    for Record { at_ms, event, .. } in records {
+    for (at, Record { at_ms, event, .. }) in records.iter().enumerate() {
         match event {
             Event::ToldWhy { chat, reason } if reason.contains("block") => {
                 findings.add(Rule::BlockTold, || format!("{client} was told at {at_ms} ms of chat {chat}: {reason}"));
@@ -148,12 +148,20 @@ fn told(index: &Index<'_>, History { client, user, records }: &History, findings
             }
             Event::Told(receipt) => {
                 let mark = marks.entry((receipt.chat, &receipt.user)).or_default();
-                *mark = receipt.up_to.unwrap_or_default().max(*mark);
+                *mark = receipt.up_to.max(other_mark(&records[at..], receipt)).unwrap_or_default().max(*mark);
                 told_by_itself(index, (client, user, *at_ms), (receipt, *mark), findings);
             }
             _ => {}
         }
     }
+}
+
+/// The marks of one read are told one after the other, each with all that they except: where the other of the two stands.
+fn other_mark(records: &[Record], receipt: &Receipt) -> Option<i64> {
+    let [Record { connection, .. }, next, ..] = records else { return None };
+    let Record { connection: of, event: Event::Told(other), .. } = next else { return None };
+    let is_same_read = of == connection && (other.chat, &other.user, &other.except) == (receipt.chat, &receipt.user, &receipt.except);
+    if is_same_read { other.up_to } else { None }
 }
 
 /// A row that a block has ended is named once a mark has passed it, and not by itself: its sender would hear of the block.

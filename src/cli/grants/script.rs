@@ -129,8 +129,7 @@ begin
     foreach v_other in array v_roles loop
       execute format('revoke all on sequence %s from public, %I', v_name, v_other);
     end loop;
-    -- The numbers of what was done are given by the table alone.
-    execute format('grant %s on sequence %s to %I', case when v_name::regclass = format('%I.audit_id_seq', v_schema)::regclass then 'select' else 'select, update' end, v_name, v_service);
+    execute format('grant select, update on sequence %s to %I', v_name, v_service);
   end loop;
 end";
 

@@ -64,8 +64,11 @@ fn what_was_delivered_before_a_block_and_what_ended_with_it_is_accepted() {
     assert_eq!(broken_with(told, [block(true, 5_000, Some(5_010)), block(false, 6_000, Some(6_010))]), [], "once it is open again");
     let mut told = waited();
     told.anna = passed(passed(told.anna, 3), 2);
-    let open_again = [block(true, 5_000, Some(5_010)), block(false, 6_000, Some(6_010))];
-    assert_eq!(broken_with(told, open_again), [], "the mark of another status does not reach as far");
+    let open_again = || [block(true, 5_000, Some(5_010)), block(false, 6_000, Some(6_010))];
+    assert_eq!(broken_with(told, open_again()), [], "the mark of another status does not reach as far");
+    let mut told = waited();
+    told.anna = passed(passed(told.anna, 2), 3);
+    assert_eq!(broken_with(told, open_again()), [], "and it may come first");
     let mut in_sql = waited();
     in_sql.evidence.acts = block(true, 5_000, Some(5_010));
     in_sql.ben.0.extend(block(false, 6_000, None));
