@@ -55,16 +55,16 @@ async fn acks(socket: &mut Socket, count: usize) {
     }
 }
 
-/// A node tells receipts one after the other, so once dora is told of hers, whatever was to be told of this reading is told.
+/// A node tells receipts one after the other: once dora is told that carol has read, whatever was to be told of this reading is told.
 async fn reads(node: &Node, user: &str, chat: &Value, seq: i64) {
-    let read = async |chat: &Value, seq: &Value| {
+    let read = async |user: &str, chat: &Value, seq: &Value| {
         let (status, answer) = node.api(user).post(&format!("/v1/chats/{}/read", chat.as_str().unwrap()), json!({"seq": seq})).await;
         assert_eq!(status, 200, "{answer}");
     };
-    read(chat, &json!(seq)).await;
+    read(user, chat, &json!(seq)).await;
     let mut dora = node.connect("dora").await;
-    let sent = dora.send(user, "is it told?").await;
-    read(&sent["chatId"], &sent["seq"]).await;
+    let sent = dora.send("carol", "is it told?").await;
+    read("carol", &sent["chatId"], &sent["seq"]).await;
     dora.event("message:status").await;
     dora.close().await;
 }
