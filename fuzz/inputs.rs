@@ -124,7 +124,7 @@ pub fn jwks(bytes: &[u8]) {
     }
 }
 
-/// What a request says of where it came from, through proxies in `10.0.0.0/8`; and the same text as a setting.
+/// The words of a request about where it came from, through proxies in `10.0.0.0/8`; and the same text as a setting.
 pub fn forwarded(bytes: &[u8]) {
     const PEERS: [&str; 3] = ["10.0.0.1", "::ffff:10.0.0.1", "203.0.113.9"];
     let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());

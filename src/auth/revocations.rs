@@ -107,7 +107,7 @@ impl Revocations {
         self.last_read.succeeded.notify_waiters();
     }
 
-    /// Whoever reads is at work, so nothing was stopped: what was new enough until now is so for some seconds more, also where a read fails.
+    /// The reader is at work, so nothing was stopped: where it was new enough until now, it is so for some seconds more, also if a read fails.
     pub fn go_on(&self) {
         if self.are_known() {
             self.last_read.known_until_ms.store(milliseconds(self.last_read.began.elapsed() + KNOWN_FOR), Ordering::Release);
