@@ -163,7 +163,7 @@ impl StartError {
         match self {
             Self::Database(_) | Self::Migrate(MigrateError::Execute(_)) | Self::NotWhole | Self::TooSlow => true,
             Self::Waited { .. } => true,
-            Self::Store(error) => error.is_unavailable(),
+            Self::Store(error) => error.could_not_run(),
             // It may not be made yet, or its name be under way from one to the other.
             Self::CannotUse(CannotUse::Database(_) | CannotUse::ReadOnly) => true,
             // While it fails over one way may lead to the old one.

@@ -266,7 +266,7 @@ impl Lane {
         let rows = match stall_detector.answer(store::accept(connection, batch, skip_held, LockTimeout::Usual)).await {
             Ok(rows) if skip_held => self.stand_on_duplicates(part, rows).await,
             Ok(rows) => rows,
-            Err(cause) if cause.is_unavailable() => {
+            Err(cause) if cause.could_not_run() => {
                 self.link.broken();
                 return Err(Failure::Away { is_certain: cause.is_certainly_undone() });
             }
@@ -409,7 +409,7 @@ impl Lane {
             && let Err(cause) = self.wait_for_replication(&found).await
         {
             debug!(?cause, "duplicates are looked for once more");
-            if cause.is_unavailable() {
+            if cause.could_not_run() {
                 self.link.broken();
             }
             duplicates.into_iter().for_each(|place| rows[place].outcome = AcceptOutcome::Held);

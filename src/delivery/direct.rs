@@ -230,7 +230,7 @@ impl Resolver {
                 Ok(found) => part.into_iter().zip(found).for_each(|(pair, chat)| self.found(pair, chat)),
                 // The database is there, and has no connection to spare for now.
                 Err(Error::Busy(_)) => part.into_iter().for_each(|pair| self.put_aside(pair)),
-                Err(cause) if cause.is_unavailable() => return self.refuse_all(),
+                Err(cause) if cause.could_not_run() => return self.refuse_all(),
                 Err(Error::Held(_)) if !self.is_cautious() => {
                     self.cautious_until = Some(Instant::now() + CAUTIOUS);
                     parts.push(part);

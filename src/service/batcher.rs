@@ -105,7 +105,7 @@ impl<Q: Question> Asker<Q> {
             };
             match answered {
                 Ok(answers) => return answers,
-                Err(error) if error.is_unavailable() => self.store.health().back().await,
+                Err(error) if error.could_not_run() => self.store.health().back().await,
                 Err(cause) => {
                     warn!(?cause, "{} failed for {} inboxes at once", Q::NAME, questions.len());
                     return Vec::new();

@@ -44,7 +44,7 @@ impl Service {
                 }
             };
             match read {
-                Err(error) if error.is_unavailable() => self.health().back().await,
+                Err(error) if error.could_not_run() => self.health().back().await,
                 Err(cause @ (store::Error::Busy(_) | store::Error::Held(_))) => {
                     debug!(?cause, "messages of the user's own could not be read; once more");
                     tokio::time::sleep(PAUSE).await;

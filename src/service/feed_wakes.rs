@@ -87,7 +87,7 @@ impl FeedWakes {
     async fn pause_after(&self, outcome: store::Result<()>, streams: &[ChatId]) -> Duration {
         let Err(error) = outcome else { return PAUSE };
         self.notifier.look_again_at_feeds(streams);
-        if error.is_unavailable() {
+        if error.could_not_run() {
             self.store.health().back().await;
         } else {
             warn!(cause = ?error, "who follows some feeds could not be read");
@@ -164,7 +164,7 @@ impl FeedWakes {
                     self.offer(head, taken.rows, &mut known).await?;
                     taken.others.into_iter().for_each(|user| self.wake(user, head.class));
                 }
-                Err(error) if error.is_unavailable() => return Err(error),
+                Err(error) if error.could_not_run() => return Err(error),
                 Err(error) => {
                     warn!(cause = ?error, "rows of an event could not be made for many at once; each makes its own");
                     users.iter().for_each(|user| self.wake(*user, head.class));

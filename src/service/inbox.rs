@@ -65,7 +65,7 @@ impl Service {
                         metrics.unreadable_rows.inc_by(page.unreadable_rows());
                         return page;
                     }
-                    Err(error) if error.is_unavailable() => Box::pin(store.health().back()).await,
+                    Err(error) if error.could_not_run() => Box::pin(store.health().back()).await,
                     Err(error) => warn!(cause = ?error, "a page of an inbox could not be read"),
                 }
                 Box::pin(tokio::time::sleep(pause)).await;
@@ -92,7 +92,7 @@ impl Service {
                 };
                 match read {
                     Ok(states) => return states,
-                    Err(error) if error.is_unavailable() => Box::pin(store.health().back()).await,
+                    Err(error) if error.could_not_run() => Box::pin(store.health().back()).await,
                     Err(error) => warn!(cause = ?error, "what became of some rows could not be read"),
                 }
                 Box::pin(tokio::time::sleep(pause)).await;
@@ -137,7 +137,7 @@ impl Service {
             };
             let waiting = match read {
                 Ok(waiting) => waiting,
-                Err(error) if error.is_unavailable() => {
+                Err(error) if error.could_not_run() => {
                     self.health().back().await;
                     continue;
                 }

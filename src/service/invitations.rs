@@ -107,7 +107,7 @@ impl Service {
                 drop(admitted);
                 match read {
                     Ok(invitations) => return invitations,
-                    Err(error) if error.is_unavailable() => store.health().back().await,
+                    Err(error) if error.could_not_run() => store.health().back().await,
                     Err(cause) => {
                         debug!(?cause, "the invitations of a user could not be read; once more");
                         tokio::time::sleep(PAUSE).await;

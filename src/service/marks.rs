@@ -40,7 +40,7 @@ impl Service {
             };
             match read {
                 Ok(overview) => return overview,
-                Err(error) if error.is_unavailable() => self.health().back().await,
+                Err(error) if error.could_not_run() => self.health().back().await,
                 Err(cause) => {
                     debug!(?cause, "marks that moved could not be read; once more");
                     tokio::time::sleep(PAUSE).await;

@@ -59,7 +59,7 @@ impl Service {
                 };
                 match read {
                     Ok(preferences) => return preferences.muted_chats.into_iter().collect(),
-                    Err(error) if error.is_unavailable() => store.health().back().await,
+                    Err(error) if error.could_not_run() => store.health().back().await,
                     Err(cause) => {
                         debug!(?cause, "what a user has muted could not be read; once more");
                         tokio::time::sleep(PAUSE).await;

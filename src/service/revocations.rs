@@ -20,6 +20,8 @@ use crate::telemetry::Metrics;
 
 /// The interval between a node's own reads.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval after a read that failed. With the time that a read waits for a connection it is shorter than what was read counts as new.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two reads that are asked for: anybody who may connect to the database may ask.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A client that finds too many logins that have ended comes back after this time.
@@ -28,6 +30,8 @@ const ENDED_LOGINS_PAUSE: Duration = Duration::from_secs(30);
 const ROWS_AT_ONCE: u16 = 1_000;
 /// A request waits so long for a read, where the last one is too old.
 const KNOWLEDGE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A client that waited in vain comes back after this time.
+const KNOWLEDGE_PAUSE: Duration = Duration::from_secs(1);
 /// A revocation may be committed so long after the time that it bears: as long as its statement took.
 const OVERLAP: time::Duration = time::Duration::minutes(1);
 
@@ -75,12 +79,12 @@ impl Service {
     /// on. While the database is away nothing is waited for: nothing can be stored then either.
     ///
     /// # Errors
-    /// [`Refusal::Unavailable`]: they could not be read in time.
+    /// [`Refusal::Busy`]: they could not be read in time, although the database is there.
     pub async fn know_revocations(&self) -> Result<(), Refusal> {
         if self.knows_revocations() {
             return Ok(());
         }
-        tokio::time::timeout(KNOWLEDGE_WAIT_MAX, self.revocations.kept.known()).await.map_err(|_| Refusal::Unavailable)
+        tokio::time::timeout(KNOWLEDGE_WAIT_MAX, self.revocations.kept.known()).await.map_err(|_| Refusal::Busy(KNOWLEDGE_PAUSE))
     }
 
     /// Returns whether [`Self::know_revocations`] would not wait.
@@ -183,21 +187,28 @@ impl RevocationWatch {
 
     /// Reads what is new whenever the node hears of something, and every few seconds, until it is dropped. `place`: that of the newest so far.
     pub async fn follow(self, store: Store, notifier: Notifier, clock: Clock, mut place: RevocationPlace) {
+        let mut interval = LOOK_INTERVAL;
         loop {
             tokio::select! {
                 () = notifier.revocations_moved() => {}
                 () = self.kept.wanted() => {}
-                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                () = tokio::time::sleep(interval) => {}
             }
             self.kept.go_on();
+            interval = LOOK_INTERVAL;
             let from = RevocationPlace { at: place.at.saturating_sub(OVERLAP), number: 0 };
             match self.read_on(&store, from).await {
                 Ok(newest) => place = RevocationPlace { at: place.at.max(newest.at), ..newest },
-                Err(error) if error.is_unavailable() => {
+                Err(error) if error.is_away() => {
                     self.kept.outdate();
                     store.health().back().await;
                 }
-                Err(cause) => debug!(?cause, "revocations could not be read; once more"),
+                // As when all connections are in use for a while.
+                Err(cause) => {
+                    self.kept.go_on();
+                    interval = RETRY_INTERVAL;
+                    debug!(?cause, "revocations could not be read; once more");
+                }
             }
             self.kept.forget_expired(clock.now());
             self.count();

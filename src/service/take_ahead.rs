@@ -44,7 +44,7 @@ impl Service {
             Ok(taken) if taken.superseded => self.notifier.rows_ended(user.user),
             Ok(_) => {}
             // The next page, or the fallback poll, does it.
-            Err(error) if error.is_unavailable() || matches!(error, store::Error::Held(_)) => {}
+            Err(error) if error.could_not_run() || matches!(error, store::Error::Held(_)) => {}
             Err(error) => warn!(cause = ?error, "what is new in feeds could not be taken ahead"),
         }
     }

@@ -153,7 +153,7 @@ impl Error {
     }
 
     /// Returns whether the statement could not run for now: the database is away, or no connection is free.
-    pub const fn is_unavailable(&self) -> bool {
+    pub const fn could_not_run(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Busy(_))
     }
 
@@ -190,11 +190,11 @@ mod tests {
     #[test]
     fn a_busy_pool_is_no_database_that_is_away() {
         let busy = Error::from(sqlx::Error::PoolTimedOut);
-        assert!(busy.is_unavailable() && !busy.is_away() && busy.is_certainly_undone());
+        assert!(busy.could_not_run() && !busy.is_away() && busy.is_certainly_undone());
         let no_file = Error::from(sqlx::Error::Io(std::io::Error::from_raw_os_error(24)));
-        assert!(no_file.is_unavailable() && !no_file.is_away() && no_file.is_certainly_undone(), "EMFILE is of this end");
+        assert!(no_file.could_not_run() && !no_file.is_away() && no_file.is_certainly_undone(), "EMFILE is of this end");
         let away = Error::from(sqlx::Error::PoolClosed);
-        assert!(away.is_unavailable() && away.is_away());
+        assert!(away.could_not_run() && away.is_away());
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::store::{self, Store};
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two reads that are asked for: anybody who may connect to the database may ask.
 const PAUSE: Duration = Duration::from_millis(250);
+/// After a read that failed: it may have been the one that was asked for.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Rows of one read.
 const ROWS_AT_ONCE: u16 = 1_000;
 /// Users of whom a node keeps the factor, however many the table has.
@@ -58,8 +60,12 @@ impl RaisedLimits {
         loop {
             match read(&store).await {
                 Ok(raised) => self.replace(raised),
-                Err(error) if error.is_unavailable() => store.health().back().await,
-                Err(cause) => debug!(?cause, "raised limits could not be read; once more"),
+                Err(cause) => {
+                    debug!(?cause, "raised limits could not be read; once more");
+                    store.health().back().await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    continue;
+                }
             }
             tokio::time::sleep(PAUSE).await;
             let _ = tokio::time::timeout(LOOK_INTERVAL, notifier.limits_moved()).await;

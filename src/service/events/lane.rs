@@ -131,7 +131,7 @@ impl Lane {
                     answer(batch, Stored::Outcomes(of_batch));
                 }
             }
-            Ok(Err(cause)) if cause.is_unavailable() => {
+            Ok(Err(cause)) if cause.could_not_run() => {
                 let refusal = Refusal::of(&cause, "publishing events");
                 batches.into_iter().for_each(|batch| answer(batch, Stored::Refused(refusal)));
             }
