@@ -783,6 +783,9 @@ begin
   end if;
   if p_contacts_only and v_new is not null then
     v_strangers := restante_strangers(v_new, p_caller);
+    if cardinality(v_strangers) > 0 then
+      perform restante_lock_users(v_new || p_caller);
+    end if;
     v_refused := restante_why_not_invite(p_chat, p_caller, v_strangers);
   end if;
   -- A statement after the locks of those who would be invited.
@@ -1751,6 +1754,10 @@ begin
   invited := '{}';
   if p_contacts_only then
     v_strangers := restante_strangers(v_users, p_creator);
+    if cardinality(v_strangers) > 0 then
+      -- Members are referred to later, so all are locked at once.
+      perform restante_lock_users(v_users);
+    end if;
     outcome := restante_why_not_invite(p_chat, p_creator, v_strangers);
   end if;
   -- A statement after the locks of those who would be invited.
@@ -2102,6 +2109,22 @@ end $$;
 
 COMMENT ON FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT has_changed boolean, OUT is_told boolean) IS 'A user removes a contact, takes its request back, or declines the other one''s; with p_declines it does the last alone. Outcome: none (they are no contacts, and none has requested the other), not_found (there is no request to decline, or one by a user that it has blocked). has_changed and is_told as in restante_put_contact().';
 
+CREATE FUNCTION restante_end_all_logins(p_name text) RETURNS integer
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_ended integer;
+begin
+  -- No access token lives for longer than a day.
+  v_ended := cardinality(restante_log_out(p_name, null, '1 day'));
+  perform restante_audit('logins.end', jsonb_build_object('userId', left(p_name, 128)), case when v_ended > 0 then 'ended' else 'none' end);
+  return v_ended;
+end $$;
+
+COMMENT ON FUNCTION restante_end_all_logins(p_name text) IS 'Ends all logins of an account on every node, and notes it in the audit. Tokens from elsewhere go on: to end these too, revoke the user (restante_revoke). Returns how many have ended. May be repeated.';
+
 CREATE FUNCTION restante_end_departures(p_messages_max integer) RETURNS TABLE(user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, ended ended_reason)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -2172,12 +2195,17 @@ CREATE FUNCTION restante_end_erasure_round(p_user bigint) RETURNS boolean
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-  v_one erasures;
+  v_one      erasures;
+  v_blockers bigint[];
 begin
   perform restante_needs_read_committed();
   select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'people' for no key update;
   if not found then
     return false;
+  end if;
+  if v_one.round = 2 then
+    v_blockers := array(select b.user_id from blocks b where b.other_id = p_user order by b.user_id limit 1000);
+    perform restante_lock_users(v_blockers || p_user);
   end if;
   perform restante_forget_profile(p_user);
   delete from feed_publishers p where p.user_id = p_user;
@@ -2189,7 +2217,7 @@ begin
     delete from devices d where d.user_id = p_user;
     delete from followers f where f.user_id = p_user;
     -- Blocks that were under way while the name passed on.
-    perform restante_move_blocks(p_user, v_one.successor_id, 1000);
+    perform restante_move_blocks(p_user, v_one.successor_id, v_blockers);
   else
     -- A device that has connected since is that of somebody with a newer token, whose connection ends when the name passes on.
     delete from devices d
@@ -2338,6 +2366,7 @@ declare
   v_last    bigint;
   v_waiting bigint;   -- rows of it that wait,
   v_rows    tid[];    -- … and are not held
+  v_words   tid[];    -- those with words of the user that are not held
   v_ended   uuid[];
   v_seqs    bigint[];
   v_chats   uuid[];
@@ -2373,11 +2402,17 @@ begin
     perform restante_exact_marks(v_chats, array_fill(p_user, array[cardinality(v_chats)]), true);
   end if;
   -- With these words the user's clients have rejected something.
-  update message_status s set reason = null
-   where s.user_id = p_user and s.class = v_one.class and s.seq > v_one.seq and s.seq <= v_last and s.reason is not null
-     and s.status in ('delivered', 'read', 'failed');
+  v_words := array(
+    select s.ctid from message_status s
+     where s.user_id = p_user and s.class = v_one.class and s.seq > v_one.seq and s.seq <= v_last and s.reason is not null
+       and s.status in ('delivered', 'read', 'failed')
+       for no key update skip locked);
+  update message_status s set reason = null where s.ctid = any (v_words) and s.status in ('delivered', 'read', 'failed');
   perform restante_forget_errors(v_ids, p_user);
-  v_is_held := coalesce(cardinality(v_ended), 0) < v_waiting;
+  v_is_held := coalesce(cardinality(v_ended), 0) < v_waiting or exists (
+    select from message_status s
+     where s.user_id = p_user and s.class = v_one.class and s.seq > v_one.seq and s.seq <= v_last and s.reason is not null
+       and s.status in ('delivered', 'read', 'failed'));
   if v_last is null then
     perform restante_advance_settled(p_user, v_one.class);
     update erasures e
@@ -2447,7 +2482,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_erase_messages(p_user bigint, p_chat uuid, p_messages_max integer) IS 'Recalls the next messages of a user that is erased in the chat that the job is at: at most p_messages_max, among the next 1,000 numbers. Moves the place of the erasure, and returns how many. What clients have written of them goes, too.';
 
-CREATE FUNCTION restante_erase_user(p_user text, p_empties boolean, p_lifetime interval DEFAULT '90 days'::interval, p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_erase_user(p_user text, p_empties boolean, p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -2459,8 +2494,14 @@ declare
   v_user bigint;
 begin
   perform restante_needs_read_committed();
-  -- Of two that erase the same user the second waits here, and sees what the first has noted.
-  select u.id into v_user from users u where u.is_current and u.external_id = p_user for no key update;
+  -- The erasure before the user, as its job takes them.
+  perform from erasures e where e.user_id = (select u.id from users u where u.is_current and u.external_id = p_user) for no key update;
+  -- Of two that erase the same user the second waits here, and sees what the first has noted. One that has waited for a name that was
+  -- passed on meanwhile finds the user that has it now.
+  for v_look in 1 .. 2 loop
+    select u.id into v_user from users u where u.is_current and u.external_id = p_user for no key update;
+    exit when v_user is not null;
+  end loop;
   if v_user is null and exists (select from accounts a where a.name = p_user) then
     -- Somebody who has registered and never came is made a user, so that the name stays taken.
     select u.id into v_user from restante_users(array[p_user]) u;
@@ -2475,14 +2516,14 @@ begin
         where excluded.empties > e.empties;
     outcome := case when found then 'begun' else 'running' end;
     select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
-      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user), p_node => p_node) r;
+      from restante_revoke(p_user, p_reason => 'the user is erased', p_by => coalesce(p_actor, session_user), p_node => p_node) r;
     perform restante_forget_profile(v_user);
   end if;
   perform restante_audit('user.erase', jsonb_build_object('userId', left(p_user, 128), 'content', case when p_empties then 'empty' else 'keep' end),
                          outcome, p_actor, p_node);
 end $$;
 
-COMMENT ON FUNCTION restante_erase_user(p_user text, p_empties boolean, p_lifetime interval, p_actor text, p_node uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (for p_lifetime, restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after the name has passed on, it erases the user that has it now.';
+COMMENT ON FUNCTION restante_erase_user(p_user text, p_empties boolean, p_actor text, p_node uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after the name has passed on, it erases the user that has it now.';
 
 CREATE TABLE event_exceptions (
     message_id uuid NOT NULL,
@@ -3387,6 +3428,24 @@ end $$;
 
 COMMENT ON FUNCTION restante_lock_marks(p_chats uuid[], p_users bigint[]) IS 'Locks the marks of these members, in the one order.';
 
+CREATE FUNCTION restante_lock_users(p_users bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  perform from users u where u.id = any (p_users) order by u.id for no key update;
+end $$;
+
+COMMENT ON FUNCTION restante_lock_users(p_users bigint[]) IS 'Locks the rows of these users in the order of their numbers, as those do that block. One who blocks, or takes a block back, waits for it, or is waited for.';
+
 CREATE FUNCTION restante_log_in(p_name text, p_verified text, p_new_hash text, p_login uuid, p_family uuid, p_secret_hash bytea, p_idle interval, p_lifetime interval, p_logins_max integer, p_access interval, OUT is_done boolean, OUT display_name text, OUT ends_at timestamp with time zone, OUT ended uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -3519,7 +3578,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) IS 'Ends what lives in an inbox beyond p_waiting_max (restante_living_rows), the oldest first, a thousand rows at most, and moves its settled_seq. Called while the inbox is locked.';
 
-CREATE FUNCTION restante_move_blocks(p_from bigint, p_to bigint, p_blocks_max integer) RETURNS integer
+CREATE FUNCTION restante_move_blocks(p_from bigint, p_to bigint, p_blockers bigint[]) RETURNS void
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -3530,21 +3589,17 @@ CREATE FUNCTION restante_move_blocks(p_from bigint, p_to bigint, p_blocks_max in
     SET jit TO 'off'
     SET search_path TO 'public', 'pg_temp'
     AS $$
-declare
-  v_blockers bigint[];
 begin
   perform restante_needs_read_committed();
-  v_blockers := array(select b.user_id from blocks b where b.other_id = p_from order by b.user_id limit p_blocks_max);
   insert into blocks (user_id, other_id, blocked_at)
     select b.user_id, p_to, b.blocked_at
-      from (select unnest(v_blockers) as user_id) u
+      from (select unnest(p_blockers) as user_id) u
       cross join lateral (select x.user_id, x.blocked_at from blocks x where x.user_id = u.user_id and x.other_id = p_from limit 1) b
     on conflict on constraint a_user_blocks_another_once do nothing;
-  delete from blocks b using (select unnest(v_blockers) as user_id) u where b.user_id = u.user_id and b.other_id = p_from;
-  return cardinality(v_blockers);
+  delete from blocks b using (select unnest(p_blockers) as user_id) u where b.user_id = u.user_id and b.other_id = p_from;
 end $$;
 
-COMMENT ON FUNCTION restante_move_blocks(p_from bigint, p_to bigint, p_blocks_max integer) IS 'Users that have blocked the one block the other instead: the next p_blocks_max. Returns how many there were. Their direct chat with the first stays closed.';
+COMMENT ON FUNCTION restante_move_blocks(p_from bigint, p_to bigint, p_blockers bigint[]) IS 'These users, whose rows are locked (restante_lock_users), block the other one instead where they block the first. Their direct chat with the first stays closed.';
 
 CREATE FUNCTION restante_needs_read_committed() RETURNS void
     LANGUAGE plpgsql STABLE
@@ -3906,21 +3961,25 @@ CREATE FUNCTION restante_pass_on_name(p_user bigint, p_blocks_max integer) RETUR
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-  v_one  erasures;
-  v_name text;
+  v_one      erasures;
+  v_name     text;
+  v_blockers bigint[];
 begin
   perform restante_needs_read_committed();
   select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'name' for no key update;
   if not found then
     return true;
   end if;
+  v_blockers := array(select b.user_id from blocks b where b.other_id = p_user order by b.user_id limit p_blocks_max);
   -- One that blocks the user waits here, or is seen.
-  select u.external_id into v_name from users u where u.id = p_user and u.is_current for no key update;
+  perform restante_lock_users(v_blockers || p_user);
+  select u.external_id into v_name from users u where u.id = p_user and u.is_current;
   if v_one.successor_id is null then
     insert into users (external_id, is_current) values (v_name, false) returning id into v_one.successor_id;
     update erasures e set successor_id = v_one.successor_id where e.user_id = p_user;
   end if;
-  if restante_move_blocks(p_user, v_one.successor_id, p_blocks_max) = p_blocks_max then
+  perform restante_move_blocks(p_user, v_one.successor_id, v_blockers);
+  if exists (select from blocks b where b.other_id = p_user) then
     return false;
   end if;
   update users u set is_current = false where u.id = p_user;
@@ -3932,16 +3991,15 @@ begin
       cross join lateral (
         select x.step, x.last_seq from inboxes x where x.user_id = p_user and x.class = c.class order by x.step desc limit 1 for no key update) i;
   -- Connections with tokens from meanwhile are those of the erased user: they end.
-  perform restante_revoke(v_name, p_reason => 'the user is erased', p_lifetime => coalesce(r.lifetime, '90 days'), p_by => coalesce(r.revoked_by, session_user))
+  perform restante_revoke(v_name, p_reason => 'the user is erased', p_by => coalesce(r.revoked_by, session_user))
     from (select 1) one
     left join lateral (
-      select x.expires_at - x.revoked_at as lifetime, x.revoked_by from revocations x
-       where x.user_name = v_name and x.device_id is null and x.token_id is null limit 1) r on true;
+      select x.revoked_by from revocations x where x.user_name = v_name and x.device_id is null and x.token_id is null limit 1) r on true;
   update erasures e set stage = 'chats', passed_at = clock_timestamp() where e.user_id = p_user;
   return true;
 end $$;
 
-COMMENT ON FUNCTION restante_pass_on_name(p_user bigint, p_blocks_max integer) IS 'Passes the name of a user that is erased on to another user, made for it, which has nothing but the blocks by others; its inboxes go on behind the last numbers of the erased one. Tokens that were issued before are revoked. False: p_blocks_max blocks were moved, and there may be more; call it again.';
+COMMENT ON FUNCTION restante_pass_on_name(p_user bigint, p_blocks_max integer) IS 'Passes the name of a user that is erased on to another user, made for it, which has nothing but the blocks by others; its inboxes go on behind the last numbers of the erased one. Tokens that were issued before are revoked. False: p_blocks_max blocks were moved, and there are more; call it again.';
 
 CREATE FUNCTION restante_people_changed(p_users bigint[], p_chat uuid) RETURNS void
     LANGUAGE plpgsql
@@ -5445,6 +5503,40 @@ end $$;
 
 COMMENT ON FUNCTION restante_reopen_chat(p_chat uuid, p_user bigint, p_other bigint) IS 'Opens the direct chat of two users that neither blocks any more, and notes what is hidden of how far each has got meanwhile. Called under the lock of the chat''s head.';
 
+CREATE FUNCTION restante_replace_password(p_name text, p_spare text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_hash    text;
+  v_is_done boolean := false;
+begin
+  perform restante_needs_read_committed();
+  if p_name <> p_spare then
+    -- In the order of their names: of two that replace in opposite directions the second waits, and finds no spare account.
+    perform from accounts a where a.name = least(p_name, p_spare) for update;
+    perform from accounts a where a.name = greatest(p_name, p_spare) for update;
+    if exists (select from accounts a where a.name = p_name) then
+      perform restante_log_out(p_spare, null, '1 day');
+      delete from accounts a where a.name = p_spare returning a.password_hash into v_hash;
+      if found then
+        update accounts a set password_hash = v_hash where a.name = p_name;
+        perform restante_log_out(p_name, null, '1 day');
+        v_is_done := true;
+      end if;
+    end if;
+  end if;
+  perform restante_audit('password.replace', jsonb_build_object('userId', left(p_name, 128), 'spareId', left(p_spare, 128)),
+                         case when v_is_done then 'replaced' else 'not_found' end);
+  return v_is_done;
+end $$;
+
+COMMENT ON FUNCTION restante_replace_password(p_name text, p_spare text) IS 'For somebody who has lost the password: the account gets that of another account, which was registered for it and is removed, and the logins of both end. It is noted in the audit. False: one of the two is not there, and nothing is done.';
+
 CREATE FUNCTION restante_request_contact(p_user text, p_other text) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -5573,7 +5665,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_return_to_inbox(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), blocked (of their direct chat: the recipient has blocked the sender), not_failed.';
 
-CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p_token text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_lifetime interval DEFAULT '90 days'::interval, p_by text DEFAULT SESSION_USER, p_node uuid DEFAULT NULL::uuid, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p_token text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_by text DEFAULT SESSION_USER, p_node uuid DEFAULT NULL::uuid, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET search_path TO 'public', 'pg_temp'
@@ -5581,6 +5673,7 @@ CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p
 #variable_conflict use_column
 declare
   v_now   timestamptz;
+  v_end   timestamptz := p_expires_at;
   v_least timestamptz;
   v_row   record;
 begin
@@ -5591,11 +5684,15 @@ begin
   end if;
   -- After the logins: those that had the rows before have committed, and nobody goes on with one.
   v_now := clock_timestamp();
+  if v_end is null then
+    select v_now + s.lifetime_max into strict v_end from token_settings s where s.only_row;
+  end if;
   insert into revocations as r (user_name, device_id, token_id, revoked_at, expires_at, reason, revoked_by)
-    values (p_user, p_device, p_token, v_now, greatest(coalesce(p_expires_at, v_now + p_lifetime), v_least), p_reason, p_by)
+    values (p_user, p_device, p_token, v_now, greatest(v_end, v_least), p_reason, p_by)
     on conflict on constraint something_is_revoked_once
     do update set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = greatest(r.expires_at, excluded.expires_at),
-                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by, of_login = false
+                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by, of_login = false,
+                  revoked_xid = pg_current_xact_id()
     returning r.number, r.revoked_at, r.expires_at into v_row;
   perform restante_audit('token.revoke', jsonb_strip_nulls(jsonb_build_object('userId', p_user, 'deviceId', p_device, 'tokenId', p_token)), 'revoked', p_by, p_node);
   perform pg_notify(restante_wake_channel(), 'revoked');
@@ -5604,7 +5701,7 @@ begin
   expires_at := v_row.expires_at;
 end $$;
 
-COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, p_node uuid, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. The logins of the user end, or the login whose sid the id is; a device has none of its own, and none ends. It is noted in the audit, with the node p_node through which it was asked for, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Where logins end it is kept for a day at least. Repeated, it is later and lasts longer.';
+COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_by text, p_node uuid, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. The logins of the user end, or the login whose sid the id is; a device has none of its own, and none ends. It is noted in the audit, with the node p_node through which it was asked for, and kept until p_expires_at, or for token_settings.lifetime_max: the tokens must have expired by then. Where logins end it is kept for a day at least. Repeated, it is later and lasts longer.';
 
 CREATE FUNCTION restante_revoke_logins(p_name text, p_logins uuid[], p_lifetime interval) RETURNS void
     LANGUAGE plpgsql
@@ -5618,11 +5715,12 @@ begin
   if cardinality(p_logins) = 0 then
     return;
   end if;
-  -- One that an operator has revoked stays the operator's. It is later, so that nodes read of its end.
+  -- One that an operator has revoked stays the operator's.
   insert into revocations as r (token_id, of_login, revoked_at, expires_at, revoked_by)
     select l.id::text, true, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
     on conflict on constraint something_is_revoked_once do update
-      set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = excluded.expires_at where excluded.expires_at > r.expires_at;
+      set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = excluded.expires_at, revoked_xid = pg_current_xact_id()
+      where excluded.expires_at > r.expires_at;
   perform pg_notify(restante_wake_channel(), 'revoked');
 end $$;
 
@@ -6576,7 +6674,7 @@ begin
     return null;
   end if;
   -- Two that invite the same user, or in the name of the same one, count one after the other. A block is waited for, or waits.
-  perform from users u where u.id = any (p_users || p_inviter) order by u.id for no key update;
+  perform restante_lock_users(p_users || p_inviter);
   -- A statement after the locks.
   if exists (
     select from (select unnest(p_users) as id) u
@@ -7802,6 +7900,7 @@ CREATE TABLE revocations (
     expires_at timestamp with time zone NOT NULL,
     reason text,
     revoked_by text NOT NULL,
+    revoked_xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     CONSTRAINT a_revocation_has_a_short_reason CHECK (((char_length(reason) >= 1) AND (char_length(reason) <= 500))),
     CONSTRAINT a_revocation_is_of_a_user_a_device_or_a_token CHECK (((num_nonnulls(user_name, token_id) = 1) AND ((device_id IS NULL) OR (user_name IS NOT NULL)))),
     CONSTRAINT a_revoked_device_has_a_name CHECK (((char_length(device_id) >= 1) AND (char_length(device_id) <= 64))),
@@ -7829,6 +7928,8 @@ COMMENT ON COLUMN revocations.expires_at IS 'From then on the tokens have expire
 COMMENT ON COLUMN revocations.reason IS 'Why, in the words of the operator.';
 
 COMMENT ON COLUMN revocations.revoked_by IS 'Who did it: the sub of an operator''s token, or the role of a session.';
+
+COMMENT ON COLUMN revocations.revoked_xid IS 'The transaction that wrote the row last. A node reads what transactions have written that were not over when it last read, however long they took.';
 
 COMMENT ON CONSTRAINT a_revocation_has_a_short_reason ON revocations IS 'It is for people.';
 
@@ -7918,6 +8019,23 @@ COMMENT ON COLUMN statistics_journal.message_type IS 'Where messages is null: th
 COMMENT ON COLUMN statistics_journal.accepted IS 'Where messages is null: their number.';
 
 COMMENT ON CONSTRAINT a_line_names_messages_or_sums_them_up ON statistics_journal IS 'A line without either is counted nowhere.';
+
+CREATE TABLE token_settings (
+    only_row boolean DEFAULT true NOT NULL,
+    lifetime_max interval DEFAULT '90 days'::interval NOT NULL,
+    CONSTRAINT a_token_may_live_for_a_while CHECK ((lifetime_max > '00:00:00'::interval)),
+    CONSTRAINT the_row_of_token_settings_is_the_only_one CHECK (only_row)
+);
+
+COMMENT ON TABLE token_settings IS 'The settings of tokens, in one row, for what revokes them in SQL. Each node that starts writes its settings here; the last one counts.';
+
+COMMENT ON COLUMN token_settings.only_row IS 'Always true.';
+
+COMMENT ON COLUMN token_settings.lifetime_max IS 'TOKEN_LIFETIME_MAX: a token is worth nothing so long after it was issued, so a revocation is kept for it.';
+
+COMMENT ON CONSTRAINT a_token_may_live_for_a_while ON token_settings IS 'Or revocations would be over as they are made.';
+
+COMMENT ON CONSTRAINT the_row_of_token_settings_is_the_only_one ON token_settings IS 'There is nothing that a second one could say.';
 
 CREATE TABLE user_limits (
     user_id bigint NOT NULL,
@@ -8115,6 +8233,9 @@ COMMENT ON CONSTRAINT something_is_revoked_once ON revocations IS 'Revoked again
 
 ALTER TABLE ONLY encryption
     ADD CONSTRAINT there_is_one_row_of_encryption PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY token_settings
+    ADD CONSTRAINT there_is_one_row_of_token_settings PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY chats
     ADD CONSTRAINT two_users_share_one_direct_chat UNIQUE (direct_key);
@@ -8322,7 +8443,11 @@ COMMENT ON INDEX revocations_by_end IS 'Finds those that are no longer needed.';
 
 CREATE INDEX revocations_by_time ON revocations USING btree (revoked_at, number);
 
-COMMENT ON INDEX revocations_by_time IS 'Reads what is new, and lists from the newest on.';
+COMMENT ON INDEX revocations_by_time IS 'Lists from the newest on.';
+
+CREATE INDEX revocations_by_transaction ON revocations USING btree (revoked_xid, number);
+
+COMMENT ON INDEX revocations_by_transaction IS 'Reads what is new.';
 
 CREATE INDEX rows_by_collapse_id ON message_status USING btree (user_id, class, collapse_id, seq) WHERE (collapse_id IS NOT NULL);
 
@@ -8331,6 +8456,8 @@ COMMENT ON INDEX rows_by_collapse_id IS 'The newest rows of a collapse key in an
 COMMENT ON INDEX something_is_revoked_once IS 'Finds the one that is revoked again.';
 
 COMMENT ON INDEX there_is_one_row_of_encryption IS 'Finds the row.';
+
+COMMENT ON INDEX there_is_one_row_of_token_settings IS 'Finds the row.';
 
 COMMENT ON INDEX two_users_share_one_direct_chat IS 'Finds the direct chat of two users; lets only one be made.';
 

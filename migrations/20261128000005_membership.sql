@@ -188,6 +188,19 @@ begin
 end $$;
 comment on function restante_strangers(bigint[], bigint) is 'Those of these users that are no contacts of the caller, without the caller itself.';
 
+create function restante_lock_users(p_users bigint[]) returns void
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+begin
+  perform restante_needs_read_committed();
+  perform from users u where u.id = any (p_users) order by u.id for no key update;
+end $$;
+comment on function restante_lock_users(bigint[]) is
+  'Locks the rows of these users in the order of their numbers, as those do that block. One who blocks, or takes a block back, waits for it, or is waited for.';
+
 create function restante_create_group(
   p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean default false, out outcome text, out invited bigint[]
 )
@@ -202,6 +215,10 @@ begin
   invited := '{}';
   if p_contacts_only then
     v_strangers := restante_strangers(v_users, p_creator);
+    if cardinality(v_strangers) > 0 then
+      -- Members are referred to later, so all are locked at once.
+      perform restante_lock_users(v_users);
+    end if;
     outcome := restante_why_not_invite(p_chat, p_creator, v_strangers);
   end if;
   -- A statement after the locks of those who would be invited.
@@ -316,6 +333,9 @@ begin
   end if;
   if p_contacts_only and v_new is not null then
     v_strangers := restante_strangers(v_new, p_caller);
+    if cardinality(v_strangers) > 0 then
+      perform restante_lock_users(v_new || p_caller);
+    end if;
     v_refused := restante_why_not_invite(p_chat, p_caller, v_strangers);
   end if;
   -- A statement after the locks of those who would be invited.

@@ -77,11 +77,12 @@ begin
   if cardinality(p_logins) = 0 then
     return;
   end if;
-  -- One that an operator has revoked stays the operator's. It is later, so that nodes read of its end.
+  -- One that an operator has revoked stays the operator's.
   insert into revocations as r (token_id, of_login, revoked_at, expires_at, revoked_by)
     select l.id::text, true, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
     on conflict on constraint something_is_revoked_once do update
-      set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = excluded.expires_at where excluded.expires_at > r.expires_at;
+      set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = excluded.expires_at, revoked_xid = pg_current_xact_id()
+      where excluded.expires_at > r.expires_at;
   perform pg_notify(restante_wake_channel(), 'revoked');
 end $$;
 comment on function restante_revoke_logins(text, uuid[], interval) is
@@ -241,3 +242,53 @@ begin
 end $$;
 comment on function restante_log_out(text, uuid, interval) is
   'Ends the login of a family of refresh tokens, or all logins of an account (then p_family is null), on every node. Returns those that have ended. May be repeated.';
+
+-- The rest is for operators, in SQL.
+
+create function restante_end_all_logins(p_name text) returns integer
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set search_path from current
+as $$
+declare
+  v_ended integer;
+begin
+  -- No access token lives for longer than a day.
+  v_ended := cardinality(restante_log_out(p_name, null, '1 day'));
+  perform restante_audit('logins.end', jsonb_build_object('userId', left(p_name, 128)), case when v_ended > 0 then 'ended' else 'none' end);
+  return v_ended;
+end $$;
+comment on function restante_end_all_logins(text) is
+  'Ends all logins of an account on every node, and notes it in the audit. Tokens from elsewhere go on: to end these too, revoke the user (restante_revoke). Returns how many have ended. May be repeated.';
+
+create function restante_replace_password(p_name text, p_spare text) returns boolean
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set search_path from current
+as $$
+declare
+  v_hash    text;
+  v_is_done boolean := false;
+begin
+  perform restante_needs_read_committed();
+  if p_name <> p_spare then
+    -- In the order of their names: of two that replace in opposite directions the second waits, and finds no spare account.
+    perform from accounts a where a.name = least(p_name, p_spare) for update;
+    perform from accounts a where a.name = greatest(p_name, p_spare) for update;
+    if exists (select from accounts a where a.name = p_name) then
+      perform restante_log_out(p_spare, null, '1 day');
+      delete from accounts a where a.name = p_spare returning a.password_hash into v_hash;
+      if found then
+        update accounts a set password_hash = v_hash where a.name = p_name;
+        perform restante_log_out(p_name, null, '1 day');
+        v_is_done := true;
+      end if;
+    end if;
+  end if;
+  perform restante_audit('password.replace', jsonb_build_object('userId', left(p_name, 128), 'spareId', left(p_spare, 128)),
+                         case when v_is_done then 'replaced' else 'not_found' end);
+  return v_is_done;
+end $$;
+comment on function restante_replace_password(text, text) is
+  'For somebody who has lost the password: the account gets that of another account, which was registered for it and is removed, and the logins of both end. It is noted in the audit. False: one of the two is not there, and nothing is done.';

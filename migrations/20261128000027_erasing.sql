@@ -65,7 +65,7 @@ comment on function restante_forget_profile(bigint) is
   'Removes what is stored of a user beside its id: name, picture, preferences, when it came and was seen, its account and raised limits. Repeated, it does nothing.';
 
 create function restante_erase_user(
-  p_user text, p_empties boolean, p_lifetime interval default '90 days', p_actor text default null, p_node uuid default null,
+  p_user text, p_empties boolean, p_actor text default null, p_node uuid default null,
   out outcome text, out number bigint, out revoked_at timestamptz, out expires_at timestamptz
 )
 language plpgsql volatile
@@ -77,8 +77,14 @@ declare
   v_user bigint;
 begin
   perform restante_needs_read_committed();
-  -- Of two that erase the same user the second waits here, and sees what the first has noted.
-  select u.id into v_user from users u where u.is_current and u.external_id = p_user for no key update;
+  -- The erasure before the user, as its job takes them.
+  perform from erasures e where e.user_id = (select u.id from users u where u.is_current and u.external_id = p_user) for no key update;
+  -- Of two that erase the same user the second waits here, and sees what the first has noted. One that has waited for a name that was
+  -- passed on meanwhile finds the user that has it now.
+  for v_look in 1 .. 2 loop
+    select u.id into v_user from users u where u.is_current and u.external_id = p_user for no key update;
+    exit when v_user is not null;
+  end loop;
   if v_user is null and exists (select from accounts a where a.name = p_user) then
     -- Somebody who has registered and never came is made a user, so that the name stays taken.
     select u.id into v_user from restante_users(array[p_user]) u;
@@ -93,14 +99,14 @@ begin
         where excluded.empties > e.empties;
     outcome := case when found then 'begun' else 'running' end;
     select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
-      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user), p_node => p_node) r;
+      from restante_revoke(p_user, p_reason => 'the user is erased', p_by => coalesce(p_actor, session_user), p_node => p_node) r;
     perform restante_forget_profile(v_user);
   end if;
   perform restante_audit('user.erase', jsonb_build_object('userId', left(p_user, 128), 'content', case when p_empties then 'empty' else 'keep' end),
                          outcome, p_actor, p_node);
 end $$;
-comment on function restante_erase_user(text, boolean, interval, text, uuid) is
-  'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (for p_lifetime, restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after the name has passed on, it erases the user that has it now.';
+comment on function restante_erase_user(text, boolean, text, uuid) is
+  'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after the name has passed on, it erases the user that has it now.';
 
 create function restante_leave_direct(p_user bigint, p_chat uuid) returns bigint
 language plpgsql volatile
@@ -128,21 +134,25 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 set search_path from current
 as $$
 declare
-  v_one  erasures;
-  v_name text;
+  v_one      erasures;
+  v_name     text;
+  v_blockers bigint[];
 begin
   perform restante_needs_read_committed();
   select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'name' for no key update;
   if not found then
     return true;
   end if;
+  v_blockers := array(select b.user_id from blocks b where b.other_id = p_user order by b.user_id limit p_blocks_max);
   -- One that blocks the user waits here, or is seen.
-  select u.external_id into v_name from users u where u.id = p_user and u.is_current for no key update;
+  perform restante_lock_users(v_blockers || p_user);
+  select u.external_id into v_name from users u where u.id = p_user and u.is_current;
   if v_one.successor_id is null then
     insert into users (external_id, is_current) values (v_name, false) returning id into v_one.successor_id;
     update erasures e set successor_id = v_one.successor_id where e.user_id = p_user;
   end if;
-  if restante_move_blocks(p_user, v_one.successor_id, p_blocks_max) = p_blocks_max then
+  perform restante_move_blocks(p_user, v_one.successor_id, v_blockers);
+  if exists (select from blocks b where b.other_id = p_user) then
     return false;
   end if;
   update users u set is_current = false where u.id = p_user;
@@ -154,38 +164,33 @@ begin
       cross join lateral (
         select x.step, x.last_seq from inboxes x where x.user_id = p_user and x.class = c.class order by x.step desc limit 1 for no key update) i;
   -- Connections with tokens from meanwhile are those of the erased user: they end.
-  perform restante_revoke(v_name, p_reason => 'the user is erased', p_lifetime => coalesce(r.lifetime, '90 days'), p_by => coalesce(r.revoked_by, session_user))
+  perform restante_revoke(v_name, p_reason => 'the user is erased', p_by => coalesce(r.revoked_by, session_user))
     from (select 1) one
     left join lateral (
-      select x.expires_at - x.revoked_at as lifetime, x.revoked_by from revocations x
-       where x.user_name = v_name and x.device_id is null and x.token_id is null limit 1) r on true;
+      select x.revoked_by from revocations x where x.user_name = v_name and x.device_id is null and x.token_id is null limit 1) r on true;
   update erasures e set stage = 'chats', passed_at = clock_timestamp() where e.user_id = p_user;
   return true;
 end $$;
 comment on function restante_pass_on_name(bigint, integer) is
-  'Passes the name of a user that is erased on to another user, made for it, which has nothing but the blocks by others; its inboxes go on behind the last numbers of the erased one. Tokens that were issued before are revoked. False: p_blocks_max blocks were moved, and there may be more; call it again.';
+  'Passes the name of a user that is erased on to another user, made for it, which has nothing but the blocks by others; its inboxes go on behind the last numbers of the erased one. Tokens that were issued before are revoked. False: p_blocks_max blocks were moved, and there are more; call it again.';
 
-create function restante_move_blocks(p_from bigint, p_to bigint, p_blocks_max integer) returns integer
+create function restante_move_blocks(p_from bigint, p_to bigint, p_blockers bigint[]) returns void
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 set search_path from current
 as $$
-declare
-  v_blockers bigint[];
 begin
   perform restante_needs_read_committed();
-  v_blockers := array(select b.user_id from blocks b where b.other_id = p_from order by b.user_id limit p_blocks_max);
   insert into blocks (user_id, other_id, blocked_at)
     select b.user_id, p_to, b.blocked_at
-      from (select unnest(v_blockers) as user_id) u
+      from (select unnest(p_blockers) as user_id) u
       cross join lateral (select x.user_id, x.blocked_at from blocks x where x.user_id = u.user_id and x.other_id = p_from limit 1) b
     on conflict on constraint a_user_blocks_another_once do nothing;
-  delete from blocks b using (select unnest(v_blockers) as user_id) u where b.user_id = u.user_id and b.other_id = p_from;
-  return cardinality(v_blockers);
+  delete from blocks b using (select unnest(p_blockers) as user_id) u where b.user_id = u.user_id and b.other_id = p_from;
 end $$;
-comment on function restante_move_blocks(bigint, bigint, integer) is
-  'Users that have blocked the one block the other instead: the next p_blocks_max. Returns how many there were. Their direct chat with the first stays closed.';
+comment on function restante_move_blocks(bigint, bigint, bigint[]) is
+  'These users, whose rows are locked (restante_lock_users), block the other one instead where they block the first. Their direct chat with the first stays closed.';
 
 create function restante_erase_messages(p_user bigint, p_chat uuid, p_messages_max integer) returns integer
 language plpgsql volatile
@@ -316,6 +321,7 @@ declare
   v_last    bigint;
   v_waiting bigint;   -- rows of it that wait,
   v_rows    tid[];    -- … and are not held
+  v_words   tid[];    -- those with words of the user that are not held
   v_ended   uuid[];
   v_seqs    bigint[];
   v_chats   uuid[];
@@ -351,11 +357,17 @@ begin
     perform restante_exact_marks(v_chats, array_fill(p_user, array[cardinality(v_chats)]), true);
   end if;
   -- With these words the user's clients have rejected something.
-  update message_status s set reason = null
-   where s.user_id = p_user and s.class = v_one.class and s.seq > v_one.seq and s.seq <= v_last and s.reason is not null
-     and s.status in ('delivered', 'read', 'failed');
+  v_words := array(
+    select s.ctid from message_status s
+     where s.user_id = p_user and s.class = v_one.class and s.seq > v_one.seq and s.seq <= v_last and s.reason is not null
+       and s.status in ('delivered', 'read', 'failed')
+       for no key update skip locked);
+  update message_status s set reason = null where s.ctid = any (v_words) and s.status in ('delivered', 'read', 'failed');
   perform restante_forget_errors(v_ids, p_user);
-  v_is_held := coalesce(cardinality(v_ended), 0) < v_waiting;
+  v_is_held := coalesce(cardinality(v_ended), 0) < v_waiting or exists (
+    select from message_status s
+     where s.user_id = p_user and s.class = v_one.class and s.seq > v_one.seq and s.seq <= v_last and s.reason is not null
+       and s.status in ('delivered', 'read', 'failed'));
   if v_last is null then
     perform restante_advance_settled(p_user, v_one.class);
     update erasures e
@@ -382,12 +394,17 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 set search_path from current
 as $$
 declare
-  v_one erasures;
+  v_one      erasures;
+  v_blockers bigint[];
 begin
   perform restante_needs_read_committed();
   select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'people' for no key update;
   if not found then
     return false;
+  end if;
+  if v_one.round = 2 then
+    v_blockers := array(select b.user_id from blocks b where b.other_id = p_user order by b.user_id limit 1000);
+    perform restante_lock_users(v_blockers || p_user);
   end if;
   perform restante_forget_profile(p_user);
   delete from feed_publishers p where p.user_id = p_user;
@@ -399,7 +416,7 @@ begin
     delete from devices d where d.user_id = p_user;
     delete from followers f where f.user_id = p_user;
     -- Blocks that were under way while the name passed on.
-    perform restante_move_blocks(p_user, v_one.successor_id, 1000);
+    perform restante_move_blocks(p_user, v_one.successor_id, v_blockers);
   else
     -- A device that has connected since is that of somebody with a newer token, whose connection ends when the name passes on.
     delete from devices d

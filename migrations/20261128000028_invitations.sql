@@ -105,7 +105,7 @@ begin
     return null;
   end if;
   -- Two that invite the same user, or in the name of the same one, count one after the other. A block is waited for, or waits.
-  perform from users u where u.id = any (p_users || p_inviter) order by u.id for no key update;
+  perform restante_lock_users(p_users || p_inviter);
   -- A statement after the locks.
   if exists (
     select from (select unnest(p_users) as id) u

@@ -117,11 +117,12 @@ impl Parts {
         running: &Running,
     ) -> store::Result<RevocationWatch> {
         let presence::Node { store, hub, notifier, metrics, .. } = self.node.clone();
-        let (kept, lifetime) = (verifier.revocations().clone(), config.token_lifetime_max);
+        let kept = verifier.revocations().clone();
         let ended_logins_max = usize::try_from(config.ended_logins_max).unwrap_or(usize::MAX);
-        let watch = RevocationWatch { kept, lifetime, ended_logins_max, hub, metrics };
-        let place = watch.load(&store, clock).await?;
-        let following = watch.clone().follow(store, notifier, clock.clone(), place);
+        let watch = RevocationWatch { kept, ended_logins_max, hub, metrics };
+        store.begin_tokens(config.token_lifetime_max).await?;
+        let seen = watch.load(&store, clock).await?;
+        let following = watch.clone().follow(store, notifier, clock.clone(), seen);
         running.tasks.spawn(running.stop_lanes.clone().run_until_cancelled_owned(following));
         Ok(watch)
     }

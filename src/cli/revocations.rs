@@ -7,7 +7,6 @@ use super::backend::{Backend, Source};
 use super::exit::{Exit, UsageError};
 use super::pages::{PAGE, Page, in_pages, print_row};
 use super::screen::printable;
-use super::serve::{checked, settings_of_environment};
 use crate::domain::{Clock, DeviceId, ExternalId, Revoked, limits};
 use crate::protocol::{RevocationData, Timestamp};
 use crate::store::{self, RevocationPlace, page_of};
@@ -188,8 +187,7 @@ impl Backend {
             Self::Database(store, _) => store,
         };
         let Wanted { revoked, reason, expires_at } = wanted;
-        let lifetime = checked(settings_of_environment())?.token_lifetime_max;
-        shown(store.revoke(store::NewRevocation { revoked, reason, expires_at, lifetime, operator: None }).await?)
+        shown(store.revoke(store::NewRevocation { revoked, reason, expires_at, operator: None }).await?)
     }
 
     /// A page of revocations.

@@ -119,7 +119,7 @@ impl Backend {
         };
         match self {
             Self::Service(http, token) => known(http.erase_user(token, user, word).await),
-            Self::Database(store, _) => match store.erase_user(user, kind, None, None).await? {
+            Self::Database(store, _) => match store.erase_user(user, kind, None).await? {
                 Erasing::Begun(_) => self.erasure(user).await,
                 Erasing::NotFound => Ok(None),
             },

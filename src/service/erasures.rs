@@ -14,8 +14,8 @@ impl Service {
     /// [`Refusal::NotFound`], [`Refusal::RevocationsTooMany`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
     pub async fn erase_user(&self, admin: &ExternalId, user: &ExternalId, content: ErasedContent) -> Result<Erasure, Refusal> {
         self.check_room_for_revocations()?;
-        let (operator, lifetime) = (self.operator(admin), Some(self.revocations.lifetime));
-        let erasing = self.store.erase_user(user, content, lifetime, Some(&operator));
+        let operator = self.operator(admin);
+        let erasing = self.store.erase_user(user, content, Some(&operator));
         let erasing = self.ask(admin, "erasing a user", erasing).await?;
         let is_there = matches!(erasing, Erasing::Begun(_));
         info!(admin.id = %admin, user.id = %user, is_there, action = "erase", "users");

@@ -15,7 +15,7 @@ use crate::domain::{Clock, ExternalId, Revocation, Revoked};
 use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::protocol::Code;
-use crate::store::{self, NewRevocation, RevocationPlace, Store, page_of};
+use crate::store::{self, NewRevocation, RevocationPlace, Snapshot, Store, WrittenPlace, page_of};
 use crate::telemetry::Metrics;
 
 /// The interval between a node's own reads.
@@ -32,8 +32,6 @@ const ROWS_AT_ONCE: u16 = 1_000;
 const KNOWLEDGE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// A client that waited in vain comes back after this time.
 const KNOWLEDGE_PAUSE: Duration = Duration::from_secs(1);
-/// A revocation may be committed so long after the time that it bears: as long as its statement took.
-const OVERLAP: time::Duration = time::Duration::minutes(1);
 
 /// A revocation that an operator asks for.
 #[derive(Debug, Clone)]
@@ -67,8 +65,7 @@ impl Service {
             return Err(Refusal::TooLate);
         }
         let RevokeRequest { revoked, reason, expires_at } = request;
-        let lifetime = self.revocations.lifetime;
-        let new = NewRevocation { revoked, reason, expires_at, lifetime, operator: Some(self.operator(admin)) };
+        let new = NewRevocation { revoked, reason, expires_at, operator: Some(self.operator(admin)) };
         let done = self.ask(admin, "revoking tokens", self.store.revoke(new)).await?;
         self.take_revocation(&done);
         info!(admin.id = %admin, action = "revoke", kind = kind(&done.revoked), "revocations");
@@ -142,8 +139,6 @@ const fn kind(revoked: &Revoked) -> &'static str {
 pub struct RevocationWatch {
     /// Those that count.
     pub kept: Revocations,
-    /// The time for which a revocation is kept that names no end.
-    pub lifetime: Duration,
     /// Logins that have ended and count at once; beyond that none begins.
     pub ended_logins_max: usize,
     /// The sessions of this node.
@@ -176,17 +171,17 @@ impl RevocationWatch {
     ///
     /// # Errors
     /// Those of [`Store::revocations_since`].
-    pub async fn load(&self, store: &Store, clock: &Clock) -> store::Result<RevocationPlace> {
+    pub async fn load(&self, store: &Store, clock: &Clock) -> store::Result<Snapshot> {
         let asked = Instant::now();
         let of_database = store.clock().await?;
         if asked.elapsed() < CLOCK_ANSWER_MAX {
             clock.learn(of_database);
         }
-        self.read_on(store, RevocationPlace::FIRST).await
+        self.read_on(store, &Snapshot::of_nothing()).await
     }
 
-    /// Reads what is new whenever the node hears of something, and every few seconds, until it is dropped. `place`: that of the newest so far.
-    pub async fn follow(self, store: Store, notifier: Notifier, clock: Clock, mut place: RevocationPlace) {
+    /// Reads what is new whenever the node hears of something, and every few seconds, until it is dropped. `seen`: what was read so far.
+    pub async fn follow(self, store: Store, notifier: Notifier, clock: Clock, mut seen: Snapshot) {
         let mut interval = LOOK_INTERVAL;
         loop {
             tokio::select! {
@@ -196,9 +191,8 @@ impl RevocationWatch {
             }
             self.kept.go_on();
             interval = LOOK_INTERVAL;
-            let from = RevocationPlace { at: place.at.saturating_sub(OVERLAP), number: 0 };
-            match self.read_on(&store, from).await {
-                Ok(newest) => place = RevocationPlace { at: place.at.max(newest.at), ..newest },
+            match self.read_on(&store, &seen).await {
+                Ok(now) => seen = now,
                 Err(error) if error.is_away() => {
                     self.kept.outdate();
                     store.health().back().await;
@@ -216,17 +210,17 @@ impl RevocationWatch {
         }
     }
 
-    /// Reads page by page from a place on. Returns the place of the last.
-    async fn read_on(&self, store: &Store, mut place: RevocationPlace) -> store::Result<RevocationPlace> {
-        let asked = Instant::now();
+    /// Reads all that was written by transactions that were not over for the snapshot before. Returns the one of now.
+    async fn read_on(&self, store: &Store, before: &Snapshot) -> store::Result<Snapshot> {
+        let (asked, now) = (Instant::now(), store.snapshot().await?);
+        let mut place = WrittenPlace::first();
         loop {
-            let page = store.revocations_since(place, ROWS_AT_ONCE).await?;
-            self.take(&page);
-            place = page.last().map_or(place, RevocationPlace::of);
-            if page.len() < usize::from(ROWS_AT_ONCE) {
-                self.kept.read_at(asked);
-                return Ok(place);
-            }
+            let page = store.revocations_since(before, &place, ROWS_AT_ONCE).await?;
+            self.take(&page.revocations);
+            let Some(next) = page.next else { break };
+            place = next;
         }
+        self.kept.read_at(asked);
+        Ok(now)
     }
 }

@@ -144,23 +144,16 @@ impl ErasedContent {
 
 impl Store {
     /// Erases a user, and notes it: its profile and its tokens are worth nothing with the commit, the rest is the job's. The revocation is
-    /// kept for `lifetime` (none: 90 days). Without an operator it is an act of the connection's role. Repeated while it is under way it
+    /// kept for as long as a token may live. Without an operator it is an act of the connection's role. Repeated while it is under way it
     /// goes on. Once the name has passed on, it erases the user that has it then.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
     /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
-    pub async fn erase_user(
-        &self,
-        user: &ExternalId,
-        content: ErasedContent,
-        lifetime: Option<Duration>,
-        operator: Option<&Operator>,
-    ) -> Result<Erasing> {
+    pub async fn erase_user(&self, user: &ExternalId, content: ErasedContent, operator: Option<&Operator>) -> Result<Erasing> {
         let (actor, node) = audit::columns(operator);
-        let (empties, secs) = (content == ErasedContent::Empty, lifetime.map(|lifetime| lifetime.as_secs_f64()));
-        let row =
-            sqlx::query_file!("src/store/sql/erase_user.sql", user.as_str(), empties, secs, actor, node).fetch_one(self.database()).await?;
+        let empties = content == ErasedContent::Empty;
+        let row = sqlx::query_file!("src/store/sql/erase_user.sql", user.as_str(), empties, actor, node).fetch_one(self.database()).await?;
         match (row.number, row.revoked_at, row.expires_at) {
             (Some(number), Some(at), Some(expires_at)) => {
                 let by = operator.map(|operator| operator.name.to_string()).unwrap_or_default();

@@ -106,7 +106,7 @@ pub use raised_limits::LimitSet;
 pub use recalls::{RECIPIENTS_AT_ONCE, RecallPart, RecalledRow, TakenBack};
 pub use resealing::{SealedPage, SweepState};
 pub use retention::{FIRST_CHAT, PurgeLimits, Purged};
-pub use revocations::{NewRevocation, RevocationPlace};
+pub use revocations::{NewRevocation, RevocationPlace, Snapshot, WrittenPlace};
 pub use row_states::{AttemptState, attempt_states};
 pub use schema::{SchemaName, make_schema, schema_of, wake_channel};
 pub use schema_state::{SchemaState, ToDo, own_line};

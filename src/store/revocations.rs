@@ -17,10 +17,8 @@ pub struct NewRevocation {
     pub revoked: Revoked,
     /// The operator's words, at most 500 characters.
     pub reason: Option<String>,
-    /// The time at which the tokens have expired; none: after [`Self::lifetime`].
+    /// The time at which the tokens have expired; none: when tokens that are issued now have ([`Store::begin_tokens`]).
     pub expires_at: Option<OffsetDateTime>,
-    /// The time for which it is kept without `expires_at`.
-    pub lifetime: Duration,
     /// The operator; none: the role of the connection.
     pub operator: Option<Operator>,
 }
@@ -42,8 +40,6 @@ impl fmt::Display for RevocationPlace {
 }
 
 impl RevocationPlace {
-    /// Before all.
-    pub const FIRST: Self = Self { at: OffsetDateTime::UNIX_EPOCH, number: 0 };
     /// Behind all.
     pub const LAST: Self = Self { at: time::macros::datetime!(9999-12-31 0:00 UTC), number: i64::MAX };
 
@@ -60,6 +56,40 @@ impl RevocationPlace {
     }
 }
 
+/// Which transactions were over at a moment, as PostgreSQL writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot(String);
+
+impl Snapshot {
+    /// None was.
+    pub fn of_nothing() -> Self {
+        Self("1:1:".to_owned())
+    }
+}
+
+/// A place among revocations in the order of the transactions that wrote them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenPlace {
+    xid: String,
+    number: i64,
+}
+
+impl WrittenPlace {
+    /// Before all.
+    pub fn first() -> Self {
+        Self { xid: "0".to_owned(), number: 0 }
+    }
+}
+
+/// A part of what was written since a snapshot.
+#[derive(Debug)]
+pub struct WrittenPage {
+    /// The revocations. A row that somebody has written by hand, and that is none, is left out.
+    pub revocations: Vec<Revocation>,
+    /// More may follow behind this place; none: these were the last.
+    pub next: Option<WrittenPlace>,
+}
+
 /// A row of the table.
 struct RevocationRow {
     number: i64,
@@ -71,6 +101,7 @@ struct RevocationRow {
     expires_at: OffsetDateTime,
     reason: Option<String>,
     revoked_by: String,
+    xid: String,
 }
 
 impl RevocationRow {
@@ -89,13 +120,22 @@ impl RevocationRow {
 }
 
 impl Store {
+    /// Says to the database how long a token may live, by the settings of this node. Revocations from then on are kept for so long.
+    ///
+    /// # Errors
+    /// As [`Self::revoke`].
+    pub async fn begin_tokens(&self, lifetime_max: Duration) -> Result<()> {
+        sqlx::query_file!("src/store/sql/begin_tokens.sql", lifetime_max.as_secs_f64()).execute(self.database()).await?;
+        Ok(())
+    }
+
     /// Revokes tokens, ends the logins that go with them, and tells every node with the commit. Repeated, it is later and lasts longer.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
     /// [`Held`](super::Error::Held): another session holds a lock. [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value.
     pub async fn revoke(&self, new: NewRevocation) -> Result<Revocation> {
-        let NewRevocation { revoked, reason, expires_at, lifetime, operator } = new;
+        let NewRevocation { revoked, reason, expires_at, operator } = new;
         let (by, node) = audit::columns(operator.as_ref());
         let login = if let Revoked::Login(id) = &revoked { Some(id.to_string()) } else { None };
         let (user, device, token) = match &revoked {
@@ -104,29 +144,32 @@ impl Store {
             Revoked::Token(id) => (None, None, Some(id.as_str())),
             Revoked::Login(_) => (None, None, login.as_deref()),
         };
-        let asked = sqlx::query_file!(
-            "src/store/sql/revoke.sql",
-            user,
-            device,
-            token,
-            reason.as_deref(),
-            expires_at,
-            lifetime.as_secs_f64(),
-            by,
-            node
-        );
+        let asked = sqlx::query_file!("src/store/sql/revoke.sql", user, device, token, reason.as_deref(), expires_at, by, node);
         let row = asked.fetch_one(self.database()).await?;
         Ok(Revocation { number: row.number, revoked, at: row.revoked_at, expires_at: row.expires_at, reason, by: row.revoked_by })
     }
 
-    /// A page of the revocations that count, behind a place, oldest first.
+    /// Which transactions are over now.
+    ///
+    /// # Errors
+    /// As [`Self::revocations_since`].
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let row = sqlx::query_file!("src/store/sql/snapshot.sql").fetch_one(self.database()).await?;
+        Ok(Snapshot(row.snapshot))
+    }
+
+    /// A page of the revocations that count and were written by transactions that were not over for this snapshot, behind a place.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
     /// [`Failed`](super::Error::Failed): a defect.
-    pub async fn revocations_since(&self, after: RevocationPlace, rows_max: u16) -> Result<Vec<Revocation>> {
-        let asked = sqlx::query_file_as!(RevocationRow, "src/store/sql/revocations_since.sql", after.at, after.number, i64::from(rows_max));
-        Ok(asked.fetch_all(self.database()).await?.into_iter().filter_map(RevocationRow::read).collect())
+    pub async fn revocations_since(&self, seen: &Snapshot, after: &WrittenPlace, rows_max: u16) -> Result<WrittenPage> {
+        let (seen, xid, number) = (seen.0.as_str(), after.xid.as_str(), after.number);
+        let asked = sqlx::query_file_as!(RevocationRow, "src/store/sql/revocations_since.sql", seen, xid, number, i64::from(rows_max));
+        let rows = asked.fetch_all(self.database()).await?;
+        let last = rows.last().filter(|_| rows.len() == usize::from(rows_max));
+        let next = last.map(|row| WrittenPlace { xid: row.xid.clone(), number: row.number });
+        Ok(WrittenPage { revocations: rows.into_iter().filter_map(RevocationRow::read).collect(), next })
     }
 
     /// A page of the revocations that count, below a place, newest first.

@@ -10,8 +10,10 @@ use super::Result;
 #[derive(Debug)]
 pub struct Sequence {
     name: String,
-    /// True if the role has the right to look at it and to move it.
-    may: bool,
+    /// The role has the right to look at it.
+    may_look: bool,
+    /// The role has the right to move it.
+    may_move: bool,
     is_behind: String,
     moves: String,
 }
@@ -26,7 +28,8 @@ pub async fn sequences_behind(connection: &mut PgConnection) -> Result<Vec<Seque
     let rows = sqlx::query_file!("src/store/sql/sequences.sql").fetch_all(&mut *connection).await?;
     let mut behind = Vec::new();
     for row in rows {
-        let sequence = Sequence { name: row.name, may: row.may, is_behind: row.is_behind, moves: row.moves };
+        let sequence =
+            Sequence { name: row.name, may_look: row.may_look, may_move: row.may_move, is_behind: row.is_behind, moves: row.moves };
         if sequence.is_behind(connection).await? {
             behind.push(sequence);
         }
@@ -36,23 +39,27 @@ pub async fn sequences_behind(connection: &mut PgConnection) -> Result<Vec<Seque
 
 impl Sequence {
     async fn is_behind(&self, connection: &mut PgConnection) -> Result<bool> {
-        if !self.may {
-            warn!(
-                sequence = self.name,
-                "not compared with its column: `grant select, update on sequence {}` to the service's role", self.name
-            );
+        if !self.may_look {
+            warn!(sequence = self.name, "not compared with its column: `grant select on sequence {}` to the service's role", self.name);
             return Ok(false);
         }
         Ok(sqlx::query_scalar(AssertSqlSafe(self.is_behind.clone())).fetch_one(connection).await?)
     }
 
-    /// Moves it up to the largest number of its column, and never back. The caller holds the lock of the migrations: of two that do
+    /// Moves it up to the largest number of its column, and never back. One that the role may not move stays, with a warning. The caller holds the lock of the migrations: of two that do
     /// this at once, the later may have looked before the earlier's node gave more numbers.
     ///
     /// # Errors
     /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
     /// [`Failed`](super::Error::Failed): a defect.
     pub async fn catch_up(&self, connection: &mut PgConnection) -> Result<()> {
+        if !self.may_move {
+            warn!(
+                sequence = self.name,
+                "behind its column, as after logical replication, and this role may not move it: run `restante migrate` as its owner"
+            );
+            return Ok(());
+        }
         let moved: Option<i64> = sqlx::query_scalar(AssertSqlSafe(self.moves.clone())).fetch_optional(connection).await?;
         if let Some(to) = moved {
             info!(sequence = self.name, to, "was behind its column, as after logical replication; it goes on from there");

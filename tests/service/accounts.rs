@@ -2,6 +2,7 @@
 
 mod guessing;
 mod logins;
+mod operators;
 mod passwords;
 mod revoked;
 

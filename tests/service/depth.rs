@@ -205,7 +205,7 @@ fn of_erasing(Member { name, user, .. }: &Member) -> Vec<String> {
         format!("{}; update erasures set chat_id = '{}'; select restante_erase_events({alice}, 1000)", at(alice, "events"), Uuid::nil()),
         format!("{}; select restante_erase_inbox({user}, 500)", at(&user, "inbox")),
         format!("{}; select restante_pass_on_name({user}, 1000)", at(&user, "name")),
-        format!("select restante_move_blocks({user}, {alice}, 1000)"),
+        format!("select restante_lock_users(array[{user}, {alice}]), restante_move_blocks({user}, {alice}, array[{user}])"),
         format!("select restante_recipient('{}', '{name}')", message(1).0),
         format!("{}; select restante_end_erasure_round({user})", at(&user, "people")),
         format!("select restante_forget_errors(array['{}']::uuid[], null)", message(1).0),
@@ -264,6 +264,8 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         "insert into accounts (name, password_hash) values ('erna', '$argon2id$x'); \
          select restante_change_password('erna', '$argon2id$x', '$argon2id$y', null, '1 minute'), restante_log_out('erna', null, '1 minute'), \
            restante_revoke_logins('erna', array[md5('f')::uuid], '1 minute')".to_owned(),
+        "insert into accounts (name, password_hash) values ('erna', '$argon2id$x'), ('spare', '$argon2id$y'); \
+         select restante_end_all_logins('erna'), restante_replace_password('erna', 'spare')".to_owned(),
         "insert into statistics_journal (at, kind, messages, recipients) select now(), 'accepted', array[md5('m' || n)::uuid], '{1}' from generate_series(1, 2000) n; select restante_count_journal('-infinity', 500, 5000, 50)".to_owned(),
         "select restante_purge_statistics(90, 1000), restante_add_counts('{1}', '{2}'), restante_spread('{1}', '{2}', 3)".to_owned(),
         "select restante_admit_plain_text(), restante_make_data_key('k', 'm', '', null), restante_rotate_keys(); \

@@ -53,7 +53,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 60] = [
+const CALLS: [&str; 61] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -93,6 +93,7 @@ const CALLS: [&str; 60] = [
     "insert into public.accounts (name, password_hash) values ('erna', '$argon2id$x'); select restante_log_in('erna', '$argon2id$x', null, '00000000-0000-0000-0000-0000000000a1', '00000000-0000-0000-0000-0000000000f1', sha256('1'), '1 hour', '2 hours', 10, '1 minute'), restante_log_in('erna', '$argon2id$x', '$argon2id$y', '00000000-0000-0000-0000-0000000000a2', '00000000-0000-0000-0000-0000000000f2', sha256('2'), '1 hour', '2 hours', 1, '1 minute')",
     "select restante_refresh_login('00000000-0000-0000-0000-0000000000f2', sha256('2'), sha256('3'), '1 hour', '0', '1 minute'), restante_change_password('erna', '$argon2id$y', '$argon2id$z', '00000000-0000-0000-0000-0000000000a2', '1 minute')",
     "select restante_log_in('erna', '$argon2id$z', null, '00000000-0000-0000-0000-0000000000a3', '00000000-0000-0000-0000-0000000000f3', sha256('1'), '1 hour', '2 hours', 10, '1 minute'), restante_log_out(null, '00000000-0000-0000-0000-0000000000f3', '1 minute')",
+    "insert into public.accounts (name, password_hash) values ('fred', '$argon2id$x'), ('spare', '$argon2id$y'); select restante_end_all_logins('fred'), restante_replace_password('fred', 'spare')",
     "select restante_take($user, 'event', 50, 1000)",
     "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'); commit",
     "select restante_take_together('00000000-0000-0000-0000-0000000000fe', array[$user]::pg_catalog.int8[], 8, 1000)",
@@ -117,7 +118,7 @@ const CALLS: [&str; 60] = [
 ];
 
 /// The rows that the calls must have made in the schema's own tables.
-const LANDED: [(&str, i64); 25] = [
+const LANDED: [(&str, i64); 26] = [
     ("select count(*) from public.users", 4),
     ("select count(*) from public.messages", 11),
     ("select count(*) from public.message_status", 11),
@@ -138,6 +139,7 @@ const LANDED: [(&str, i64); 25] = [
     ("select count(*) from public.endings where ended = 'left' and user_id = 3", 1),
     ("select count(*) from public.user_limits", 1),
     ("select count(*) from public.accounts where password_hash = '$argon2id$z'", 1),
+    ("select count(*) from public.accounts where name = 'fred' and password_hash = '$argon2id$y'", 1),
     ("select count(*) from public.account_logins where secret_hash = sha256('3')", 1),
     ("select sum(accepted)::bigint from public.statistics", 11),
     ("select count(*) from public.nodes", 0),

@@ -48,7 +48,7 @@ insert into fan_outs (message_id, recipients, waiting) select m.id, 10000, 10000
 insert into fan_out_recipients (user_id, class, seq, message_id) select u.id, 'event', k, md5('event ' || md5('feed 1event')::uuid || k)::uuid from u cross join generate_series(1, 3) k;
 update inboxes i set last_seq = q.last from (select user_id, max(seq) as last from message_status where class = 'event' group by user_id) q where i.user_id = q.user_id and i.class = 'event';
 update chat_heads set last_seq = 40, step = 2 where chat_id = '00000000-0000-0000-0000-000000000002';
-insert into revocations (user_name, revoked_at, expires_at, revoked_by) select 'user-' || n, now() - n * interval '1 second', now() + n * interval '1 minute', 'op' from generate_series(1, 5000) n;
+insert into revocations (user_name, revoked_at, expires_at, revoked_by, revoked_xid) select 'user-' || n, now() - n * interval '1 second', now() + n * interval '1 minute', 'op', (n || '')::xid8 from generate_series(1, 5000) n;
 insert into user_limits (user_id, factor) select id, 2 from u;
 insert into accounts (name, password_hash) select 'user-' || n, '$argon2id$x' from generate_series(1, 5000) n;
 insert into account_logins (id, name, family, secret_hash, renewed_at, begun_at, ends_at, expires_at)

@@ -75,6 +75,7 @@ const OWNERSHIP: &str = "\
   v_space oid;
   v_has_schema boolean;
   v_name  text;
+  v_table name;
   v_other text;
 begin
   if not exists (select from pg_roles r where r.rolname = v_owner) then
@@ -123,13 +124,14 @@ begin
                  where t.typnamespace = v_space and t.typname = any (v_types) and r.rolname <> v_owner loop
     execute format('alter type %s owner to %I', v_name, v_owner);
   end loop;
-  for v_name in select q.oid::regclass from pg_class q join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = q.oid and d.refclassid = 'pg_class'::regclass
+  for v_name, v_table in select q.oid::regclass, c.relname from pg_class q join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = q.oid and d.refclassid = 'pg_class'::regclass
                   join pg_class c on c.oid = d.refobjid
                  where q.relkind = 'S' and c.relnamespace = v_space and c.relname = any (v_tables) loop
     foreach v_other in array v_roles loop
       execute format('revoke all on sequence %s from public, %I', v_name, v_other);
     end loop;
-    execute format('grant select, update on sequence %s to %I', v_name, v_service);
+    -- Numbers of the audit are not for the service to choose, nor to use up.
+    execute format('grant %s on sequence %s to %I', case v_table when 'audit' then 'select' else 'select, update' end, v_name, v_service);
   end loop;
 end";
 

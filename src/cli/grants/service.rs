@@ -7,7 +7,20 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
     ("select, insert, delete", &["bus_keys"]),
     (
         "select, insert, update",
-        &["chat_heads", "chat_members", "chats", "device_cursors", "encryption", "erasures", "feeds", "inboxes", "jobs", "marks", "users"],
+        &[
+            "chat_heads",
+            "chat_members",
+            "chats",
+            "device_cursors",
+            "encryption",
+            "erasures",
+            "feeds",
+            "inboxes",
+            "jobs",
+            "marks",
+            "token_settings",
+            "users",
+        ],
     ),
     (
         "select, insert, update, delete",

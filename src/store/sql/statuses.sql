@@ -1,5 +1,5 @@
 -- statuses: what became of a message, for its sender and its recipients only; a_recipient_gets_a_message_once, a_row_ends_once
--- Of a closed chat the other member's status is that from before it was closed; what the block itself has ended says so. The sender of a message without recipients gets a row with nulls; somebody else gets none. Events are none of it: their recipients do not know one another, and are many.
+-- Of a closed chat the other member's status is that from before it was closed, also where the block itself has ended it: nobody can tell that there is a block. The sender of a message without recipients gets a row with nulls; somebody else gets none. Events are none of it: their recipients do not know one another, and are many.
 select u.external_id as "user?", case when s.delivered_at > c.closed_at or h.is_hidden then 'sent' when s.read_at > c.closed_at then 'delivered' else s.status end as "status?: enums::Status",
        case when s.delivered_at > c.closed_at then null else s.delivered_at end as "delivered_at?",
        case when s.read_at > c.closed_at then null else s.read_at end as "read_at?", case when s.status in ('failed', 'expired') and h.is_hidden is null then s.reason end as "reason?"
@@ -17,7 +17,7 @@ left join lateral (
 ) c on true
 left join lateral (
   select true as is_hidden from endings x
-  where x.message_id = m.id and x.user_id = s.user_id and x.is_hidden and x.ended <> 'blocked' and x.ended_at > c.closed_at limit 1
+  where x.message_id = m.id and x.user_id = s.user_id and x.is_hidden and x.ended_at > c.closed_at limit 1
 ) h on true
 where m.seq > 0 and not exists (select from feeds f where f.chat_id = m.chat_id)
   and (m.sender_id = $1 or coalesce((select true from message_status mine where mine.message_id = m.id and mine.user_id = $1 limit 1), false))

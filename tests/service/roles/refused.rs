@@ -227,6 +227,9 @@ async fn the_service_changes_no_schema_forges_nobody_in_sql_and_rewrites_nothing
     sqlx::raw_sql(forged).execute(&mut service).await.unwrap();
     let truly = "select (role_name = session_user and at > now() - interval '1 hour' and address is not distinct from inet_client_addr())::text from audit where actor = 'carol'";
     assert_eq!(texts(&mut service, truly).await, ["true"]);
+    for to in ["1000", "9223372036854775807"] {
+        assert_eq!(code(&mut service, &format!("select setval('audit_id_seq', {to})")).await, "42501");
+    }
     for id in ["1", "1000000", "currval('audit_id_seq') + 1"] {
         let chosen = format!(
             "insert into audit (id, actor, action, target, outcome) overriding system value values ({id}, 'carol', 'test', '{{}}', 'done')"

@@ -10,13 +10,13 @@ use crate::support::{Node, SECRET, database, scoped_token, token};
 async fn command(place: (&str, &str), words: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_restante"));
     command.arg("revocations").args(words).current_dir(std::env::temp_dir());
-    command.env_remove("DATABASE_URL").env_remove("RESTANTE_URL").env("TOKEN_LIFETIME_MAX", "600s");
+    command.env_remove("DATABASE_URL").env_remove("RESTANTE_URL").env_remove("TOKEN_LIFETIME_MAX");
     let output = command.env("JWT_SECRET", SECRET).env(place.0, place.1).output().await.unwrap();
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
 /// Broken by a command that names the operator of the database as `operator`, by one that keeps what it revokes for 90 days whatever the
-/// setting is, and by one that tells no node.
+/// nodes' setting is, and by one that tells no node.
 #[tokio::test]
 async fn operators_revoke_and_list_at_a_service_and_at_the_database_and_each_act_is_noted() {
     let db = database().await;

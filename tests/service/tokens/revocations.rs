@@ -305,6 +305,51 @@ async fn what_is_revoked_in_sql_counts_and_is_listed_newest_first() {
     node.stop().await;
 }
 
+/// Broken by a reader that goes on from the newest time that it has read.
+#[tokio::test]
+async fn a_revocation_whose_transaction_commits_long_after_later_ones_counts_at_once() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let pool = db.pool(2).await;
+    let held = token("anna", -60, json!({}));
+    for revoked in ["anna", "ben"] {
+        // It takes as long as its time says.
+        let mut slow = pool.begin().await.unwrap();
+        sqlx::query("select restante_revoke($1)").bind(revoked).execute(&mut *slow).await.unwrap();
+        let age = "update revocations set revoked_at = revoked_at - interval '1 day' where user_name = $1";
+        sqlx::query(age).bind(revoked).execute(&mut *slow).await.unwrap();
+        let later = format!("later than {revoked}");
+        revoke(&node, json!({"tokenId": later})).await;
+        until_answered(&node, &token("carol", 0, json!({"jti": later})), 401).await;
+        slow.commit().await.unwrap();
+        until_answered(&node, &token(revoked, -2 * 86_400, json!({})), 401).await;
+    }
+    assert_eq!(answer(&node, &held).await.0, 200, "it is younger than the revocation");
+    node.stop().await;
+}
+
+/// Broken by a function that has a lifetime of its own, and by a node that does not say at its start what its own is.
+#[tokio::test]
+async fn what_is_revoked_in_sql_is_kept_as_long_as_the_tokens_of_the_node_that_started_last_may_live() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    for days in [200, 365] {
+        let lifetime = std::time::Duration::from_secs(days * 86_400);
+        let node = Node::with(db.options(), |config| config.token_lifetime_max = lifetime).await;
+        node.connect(&format!("anna-{days}")).await;
+        let erase = format!("restante_erase_user('anna-{days}', false)");
+        for call in ["restante_revoke('ben')", "restante_revoke(null, null, 'id-1')", &erase] {
+            sqlx::query(AssertSqlSafe(format!("select {call}"))).execute(&pool).await.unwrap();
+        }
+        // The name passes on in the course of the erasure, and is revoked once more.
+        until_true(&pool, "select not exists (select from erasures where passed_at is null)").await;
+        let kept = "select count(*) from revocations where expires_at - revoked_at = make_interval(secs => $1)";
+        let kept: i64 = sqlx::query_scalar(kept).bind(lifetime.as_secs_f64()).fetch_one(&pool).await.unwrap();
+        assert_eq!(kept, 3, "{days} days");
+        node.stop().await;
+    }
+}
+
 /// Broken by an insert where there is one already, and by an end that moves back.
 #[tokio::test]
 async fn what_is_revoked_again_is_one_revocation_that_is_later_and_goes_when_the_tokens_have_expired() {
