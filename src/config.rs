@@ -163,9 +163,9 @@ settings! {
     "PASSWORD_HASHES_AT_ONCE" password_hashes_at_once: u16 = "0", whole(0..=256),
         "Passwords that this node hashes at once; 0: one for every two processors";
     "ACCOUNT_REQUESTS_PER_MINUTE" account_requests_per_minute: u32 = "60", whole(0..=1_000_000),
-        "Registrations, logins and changes of passwords that one address may ask of this node in a minute; 0: as many as it likes";
+        "Registrations, logins and changes of passwords that one address may ask for in a minute, over all nodes; 0: as many as it likes";
     "REGISTRATIONS_PER_HOUR" registrations_per_hour: u32 = "20", whole(0..=1_000_000),
-        "Accounts that one address may register at this node in an hour; 0: as many as it likes";
+        "Accounts that one address may register in an hour, over all nodes; 0: as many as it likes";
     "TRUSTED_PROXIES" trusted_proxies: Vec<Network> = "", networks,
         "Networks of your proxies, separated by commas, whose `X-Forwarded-For` says where a request came from";
     "SEND_RATE" send_rate: u32 = "50", whole(0..=1_000_000),

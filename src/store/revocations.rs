@@ -56,7 +56,7 @@ impl RevocationPlace {
     }
 }
 
-/// Which transactions were over at a moment, as PostgreSQL writes it.
+/// The transactions that were over at a moment, as PostgreSQL writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(String);
 
@@ -149,7 +149,7 @@ impl Store {
         Ok(Revocation { number: row.number, revoked, at: row.revoked_at, expires_at: row.expires_at, reason, by: row.revoked_by })
     }
 
-    /// Which transactions are over now.
+    /// The transactions that are over now.
     ///
     /// # Errors
     /// As [`Self::revocations_since`].

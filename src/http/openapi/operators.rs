@@ -78,7 +78,7 @@ fn of_admins() -> Vec<Operation> {
             .query::<AuditParams>()
             .answers::<AuditBody>(200, "A page of acts."),
         Operation::get("/v1/admin/keys", "listDataKeys", "The data keys that messages are encrypted with, newest first.")
-            .for_admins()
+            .for_admin_readers()
             .answers::<DataKeysData>(200, "The keys, and how far their sweeps are."),
         Operation::post("/v1/admin/keys/rotate", "rotateDataKeys", "Makes a new data key, and encrypts every message with it.")
             .for_admins()

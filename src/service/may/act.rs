@@ -238,10 +238,9 @@ impl Act {
             | Self::ListRevocations
             | Self::SeeErasure
             | Self::ListLimits
+            | Self::ListDataKeys
             | Self::SeeStatistics => Right::Look,
-            Self::Requeue | Self::Discard | Self::Revoke | Self::EraseUser | Self::SetLimit | Self::ListDataKeys | Self::RotateDataKeys => {
-                Right::Operate
-            }
+            Self::Requeue | Self::Discard | Self::Revoke | Self::EraseUser | Self::SetLimit | Self::RotateDataKeys => Right::Operate,
         }
     }
 

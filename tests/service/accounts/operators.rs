@@ -1,4 +1,4 @@
-//! What operators do to accounts in SQL: end all logins of one, and replace a password that was lost. Each act is in the audit.
+//! Acts of operators on accounts, in SQL: all logins of one end, and a password that was lost is replaced. Each is in the audit.
 
 use serde_json::json;
 use sqlx::PgPool;
@@ -7,7 +7,7 @@ use super::{Login, OTHER, PASSWORD, asked, login_ended, refused, registered, two
 use crate::support::token;
 use crate::tokens::{answer, until_answered};
 
-/// What the audit says of the last act.
+/// The last act in the audit: its name, its target and its outcome.
 async fn noted(pool: &PgPool) -> (String, String, String) {
     sqlx::query_as("select action, target::text, outcome from audit order by id desc limit 1").fetch_one(pool).await.unwrap()
 }

@@ -61,9 +61,10 @@ const OPERATIONS: &[(char, &[&str])] = &[
             "listDeadLetters",
             "getDeadLetter",
             "listAudit",
+            "listDataKeys",
         ],
     ),
-    ('O', &["revokeTokens", "eraseUser", "setLimit", "requeueDeadLetters", "discardDeadLetters", "listDataKeys", "rotateDataKeys"]),
+    ('O', &["revokeTokens", "eraseUser", "setLimit", "requeueDeadLetters", "discardDeadLetters", "rotateDataKeys"]),
 ];
 
 /// An operation of the description that takes a token.

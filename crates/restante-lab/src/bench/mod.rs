@@ -55,6 +55,7 @@ Scenarios, with the time that one repetition takes:
   feed      an event to thousands of followers, most of them away: stored, and with all who are connected (1 min)
   events    pairs who are online, alone and beside 100,000 events that wait for them, then while they drain those (45 s)
   publish   many publishers at once, each with one event after the other, and then the same with messages (15 s)
+  seal      the content of a message encrypted and decrypted, by one processor: what encryption at rest adds to its cost (5 s)
   all       all of them; without a name, all but history, held and retention
 
 Where many clients are connected, this process and the service are allowed as many open files as the hard limit says (`ulimit -Hn`); a run that needs more is refused.

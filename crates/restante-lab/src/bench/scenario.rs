@@ -15,6 +15,7 @@ mod pairs;
 mod promises;
 mod publish;
 mod retention;
+mod seal;
 mod storm;
 
 use clap::ValueEnum;
@@ -65,11 +66,13 @@ pub enum Scenario {
     Events,
     /// Many publishers at once.
     Publish,
+    /// Encryption at rest by itself.
+    Seal,
 }
 
 impl Scenario {
     /// All scenarios.
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Ingest,
         Self::Drain,
         Self::Live,
@@ -88,9 +91,10 @@ impl Scenario {
         Self::Feed,
         Self::Events,
         Self::Publish,
+        Self::Seal,
     ];
     /// The scenarios of a run without names: each takes about a minute, and ingest is a part of drain.
-    const SHORT: [Self; 14] = [
+    const SHORT: [Self; 15] = [
         Self::Drain,
         Self::Live,
         Self::Nodes,
@@ -105,6 +109,7 @@ impl Scenario {
         Self::Feed,
         Self::Events,
         Self::Publish,
+        Self::Seal,
     ];
 
     /// Its name on the command line.
@@ -128,6 +133,7 @@ impl Scenario {
             Self::Feed => "feed",
             Self::Events => "events",
             Self::Publish => "publish",
+            Self::Seal => "seal",
         }
     }
 
@@ -181,6 +187,7 @@ impl Scenario {
             Self::Feed => feed::feed(testbed, sizes, &progress).await,
             Self::Events => events::events(testbed, sizes, &progress).await,
             Self::Publish => publish::publish(testbed, sizes, &progress).await,
+            Self::Seal => seal::seal(sizes, &progress),
         }
     }
 }
