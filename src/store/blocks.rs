@@ -109,16 +109,38 @@ impl Store {
             .collect()
     }
 
-    /// Those of these chats that are closed: one of their two members has blocked the other.
+    /// What of the receipts of these chats is hidden: chats that are missing hide nothing. A chat that was closed once has a row a member.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Failed`]: a defect.
-    pub async fn closed_among(&self, chats: &[ChatId]) -> Result<Vec<ChatId>> {
+    pub async fn hidden_receipts(&self, chats: &[ChatId]) -> Result<Vec<HiddenReceipts>> {
         let ids: Vec<uuid::Uuid> = chats.iter().map(|chat| chat.0).collect();
-        let rows = sqlx::query_file_scalar!("src/store/sql/closed_among.sql", &ids).fetch_all(self.database()).await?;
-        Ok(rows.into_iter().map(ChatId).collect())
+        let rows = sqlx::query_file!("src/store/sql/hidden_receipts.sql", &ids).fetch_all(self.database()).await?;
+        let hidden = rows.into_iter().map(|row| HiddenReceipts {
+            chat: ChatId(row.chat_id),
+            is_closed: row.is_closed,
+            member: row.member.map(UserId),
+            delivered: ChatSeq(row.delivered_seq.unwrap_or_default()),
+            read: ChatSeq(row.read_seq.unwrap_or_default()),
+        });
+        Ok(hidden.collect())
     }
+}
+
+/// The receipts of a direct chat that the other member is not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HiddenReceipts {
+    /// The chat.
+    pub chat: ChatId,
+    /// None is told: one of the two members has blocked the other.
+    pub is_closed: bool,
+    /// The chat was closed once, and this is a member of it. None: it never was open again.
+    pub member: Option<UserId>,
+    /// The mark of the member when the chat was opened again: what it acked up to here is told neither then nor later.
+    pub delivered: ChatSeq,
+    /// The same for what it read.
+    pub read: ChatSeq,
 }
 
 /// The function and this file do not agree.

@@ -67,7 +67,7 @@ mod unfit;
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, Verdict, accept, database_clock, recipients_waiting, wait_for_replication};
 pub use accounts::{BegunLogin, LoginTimes, NewLogin, Refreshed, RenewedLogin};
 pub use audit::Act;
-pub use blocks::{BlockedUser, Blocking, NewBlock, Unblocking};
+pub use blocks::{BlockedUser, Blocking, HiddenReceipts, NewBlock, Unblocking};
 pub use caps::{CapPlace, Capped};
 pub use chats::{ChatView, Member, MemberMarks, StatusOf};
 pub use collations::{ChangedCollation, changed_collations, judge_collations};

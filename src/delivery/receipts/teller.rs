@@ -1,6 +1,7 @@
 //! The task that tells receipts: members by name, or counts where a chat has many members.
 //!
-//! The form follows the size of the chat, and is remembered. Of a direct chat in which one has blocked the other nothing is told. A chat whose members have changed is looked at anew, and where it is
+//! The form follows the size of the chat, and is remembered. Of a direct chat in which one has blocked the other nothing is told, and once it is open
+//! again nothing of what moved meanwhile, should it come late. A chat whose members have changed is looked at anew, and where it is
 //! large, or was, its senders at this node are told how it stands. Whatever is lost here is found by the next check of the marks.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,7 +15,7 @@ use tracing::debug;
 use super::PendingReceipt;
 use crate::domain::{ChatId, ChatSeq, MessageId, Receipt, Status, UserId};
 use crate::notifier::{ChangedChat, Notifier};
-use crate::store::{self, ReceiptCountsRequest, RecountedChat, Store};
+use crate::store::{self, HiddenReceipts, ReceiptCountsRequest, RecountedChat, Store};
 use crate::telemetry::Metrics;
 
 /// The form of a chat's receipts is read anew after this time.
@@ -33,10 +34,12 @@ const RECOUNTED_SENDERS_MAX: usize = 200;
 const RECEIPTS_AT_ONCE: usize = 512;
 
 /// The form in which the receipts of a chat are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Form {
     /// Members by name.
     Names,
+    /// The same, in a direct chat that was closed once: what moved while it was is hidden.
+    NamesAbove(Vec<HiddenReceipts>),
     /// Counts.
     Counts,
     /// Not at all: one of the two members of a direct chat has blocked the other.
@@ -133,22 +136,27 @@ impl Teller {
 
     async fn forms_of(&self, chats: &[ChatId]) -> store::Result<Vec<(ChatId, Form)>> {
         let large: HashSet<ChatId> = self.store.large_chats(chats).await?.into_iter().collect();
-        let closed: HashSet<ChatId> = self.store.closed_among(chats).await?.into_iter().collect();
-        let form = |chat: &ChatId| match (closed.contains(chat), large.contains(chat)) {
-            (true, _) => Form::Nothing,
-            (false, true) => Form::Counts,
-            (false, false) => Form::Names,
+        let mut hidden: HashMap<ChatId, Vec<HiddenReceipts>> = HashMap::new();
+        for one in self.store.hidden_receipts(chats).await? {
+            hidden.entry(one.chat).or_default().push(one);
+        }
+        let mut form = |chat: &ChatId| match (hidden.remove(chat), large.contains(chat)) {
+            (Some(hidden), _) if hidden.iter().any(|one| one.is_closed) => Form::Nothing,
+            (Some(hidden), _) => Form::NamesAbove(hidden),
+            (None, true) => Form::Counts,
+            (None, false) => Form::Names,
         };
         Ok(chats.iter().map(|chat| (*chat, form(chat))).collect())
     }
 
     fn tell(&mut self, receipt: PendingReceipt) {
-        let is_large = match self.forms.get(&receipt.chat).map(|(form, _)| *form) {
+        let is_large = match self.forms.get(&receipt.chat).map(|(form, _)| form) {
             Some(Form::Names) => false,
+            Some(Form::NamesAbove(hidden)) if !receipt.is_hidden(hidden) => false,
             Some(Form::Counts) => true,
             Some(Form::Nothing) => return,
-            // It could not be read: the sender's sessions look at what they may see.
-            None => return self.notifier.check_marks(receipt.sender),
+            // Some of it may be hidden, or the form could not be read: the sender's sessions look at what they may see.
+            Some(Form::NamesAbove(_)) | None => return self.notifier.check_marks(receipt.sender),
         };
         let is_counted = matches!(receipt.status, Status::Delivered | Status::Read);
         if is_large {
@@ -227,6 +235,14 @@ impl Teller {
             self.notifier.receipt(*sender, Receipt::Counted(counts));
         }
         Ok(())
+    }
+}
+
+impl PendingReceipt {
+    /// Returns whether some of its messages lie where the other member's moves are hidden from the sender.
+    fn is_hidden(&self, hidden: &[HiddenReceipts]) -> bool {
+        let of_member = hidden.iter().filter(|one| one.member.is_some_and(|member| member != self.sender));
+        of_member.map(|one| if self.status == Status::Read { one.read } else { one.delivered }).any(|up_to| self.first <= up_to)
     }
 }
 

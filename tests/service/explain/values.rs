@@ -35,7 +35,7 @@ const VALUES: &[(&str, &str)] = &[
     ("cap_events", "100, 0, 100000, 1000, 2000"),
     ("chat_is_there", "'{chat}'"),
     ("chats", "{user}, '{nil}', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 50"),
-    ("closed_among", "array['{chat}', '{nil}']::uuid[]"),
+    ("hidden_receipts", "array['{chat}', '{nil}']::uuid[]"),
     ("collations", ""),
     ("count_journal", "null, 500, 5000, 50"),
     ("count_attempts", "array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5, '5ms'"),
