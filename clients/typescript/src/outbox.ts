@@ -77,6 +77,8 @@ export class Outbox {
   /** Chats of users that were written to by name. */
   readonly #chats = new Map<string, string>();
   #isSender = false;
+  /** Number of stops: rows that were read in an earlier turn as sender are old. */
+  #turn = 0;
   #lastKey = "";
   #pausedUntil = 0;
   #isCareful = false;
@@ -115,6 +117,7 @@ export class Outbox {
   /** The connection has ended. What was on its way goes again with the next one. */
   stop(): void {
     this.#isSender = false;
+    this.#turn += 1;
     clearTimeout(this.#timer);
     this.#entries.clear();
     this.#onTheirWay.clear();
@@ -125,9 +128,12 @@ export class Outbox {
   /** Reads what came into storage since the last look, from whatever client. */
   async #refresh(): Promise<void> {
     await this.#refreshes.run(async () => {
+      const turn = this.#turn;
       if (!this.#isSender) return;
       const rows = await this.#storage.transaction((tx) => tx.entries(TABLE, this.#lastKey));
-      for (const [key, row] of this.#isSender ? rows : []) {
+      // The connection may have ended meanwhile, and another one begun: that reads all of it again.
+      if (turn !== this.#turn) return;
+      for (const [key, row] of rows) {
         const entry = { ...(row as Pick<Entry, "event" | "data">), key, refusals: 0, isRefused: false, isOver: false };
         this.#lastKey = key;
         if (this.#isStored(entry)) void this.#remove(entry, async () => []);
