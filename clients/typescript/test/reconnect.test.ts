@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Locks } from "../src/index.js";
 import { Log, until } from "./support/signals.js";
-import { FakeSockets } from "./support/sockets.js";
+import { FakeSockets, settled } from "./support/sockets.js";
 import { ShakyStorage } from "./support/storages.js";
 
 test("messages without an answer go again in their order, though a read of the outbox outlasts the reconnect", async () => {
@@ -36,4 +36,26 @@ test("messages without an answer go again in their order, though a read of the o
   second.storeAll();
   await until("all sent", client.sent, () => ids.every((id) => client.sent.get(id)?.state === "sent"));
   await client.close();
+});
+
+test("a gap is acked by its number in its epoch alone: in another one the number is of something else", async () => {
+  for (const epoch of ["e", "restored"]) {
+    const [storage, sockets] = [new ShakyStorage(), new FakeSockets()];
+    const client = sockets.client({ storage, device: "d", onMessage: () => undefined });
+    const first = await sockets.nth(1);
+    first.ready({ ackedSeq: 0 });
+    await settled();
+    const write = storage.hold("restante:state cursor:d:chat");
+    first.tell("queue:gap", { class: "chat", fromSeq: 1, toSeq: 9, reason: "expired" });
+    await write.begun;
+    first.cut(1012);
+    const second = await sockets.nth(2);
+    second.ready({ epoch, ackedSeq: 0 });
+    await settled();
+    write.release();
+    await settled();
+    const acks = second.said.items.filter(({ event }) => event === "message:delivered").map(({ data }) => data);
+    assert.deepEqual(acks, epoch === "e" ? [{ upTo: 9, class: "chat" }] : []);
+    await client.close();
+  }
 });

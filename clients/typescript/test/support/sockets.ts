@@ -32,7 +32,7 @@ export class FakeSocket implements WebSocketLike {
   /** The connection begins. */
   ready(data: Partial<ReadyData> = {}): void {
     const none = { alertLastSeq: 0, alertSettledSeq: 0, eventLastSeq: 0, eventSettledSeq: 0, lastSeq: 0, settledSeq: 0, pending: 0, pendingMore: false };
-    const serverTime = new Date().toISOString();
+    const serverTime = new Date(Date.now()).toISOString();
     this.readyState = 1;
     this.tell("ready", { ...none, epoch: "e", marksCursor: "m", resumed: false, serverTime, sessionId: "s", userId: "anna", window: 50, ...data });
   }

@@ -9,14 +9,14 @@ export class ShakyStorage extends MemoryStorage {
   readonly failed = new Log<Error>();
   /** True for the transactions that fail. */
   fails: () => boolean = () => false;
-  readonly #holds: { table: string; isHit: boolean; hit: Log<true>; released: Promise<void> }[] = [];
+  readonly #holds: { at: string; isHit: boolean; hit: Log<true>; released: Promise<void> }[] = [];
 
-  /** Holds back the result of the next transaction that reads the rows of this table. `begun` resolves when there is one. */
-  hold(table: string): { begun: Promise<void>; release: () => void } {
+  /** Holds back the result of the next transaction that reads all rows of a table (its name), or writes a row (name and key). `begun` resolves when there is one. */
+  hold(at: string): { begun: Promise<void>; release: () => void } {
     let release = (): void => undefined;
-    const hold = { table, isHit: false, hit: new Log<true>(), released: new Promise<void>((resolve) => (release = resolve)) };
+    const hold = { at, isHit: false, hit: new Log<true>(), released: new Promise<void>((resolve) => (release = resolve)) };
     this.#holds.push(hold);
-    return { begun: until(`a read of ${table}`, hold.hit, () => hold.isHit), release };
+    return { begun: until(`a transaction at ${at}`, hold.hit, () => hold.isHit), release };
   }
 
   override async transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
@@ -25,9 +25,9 @@ export class ShakyStorage extends MemoryStorage {
       this.failed.add(error);
       throw error;
     }
-    const read = new Set<string>();
-    const result = await super.transaction((tx) => work(noting(tx, (table) => read.add(table))));
-    const hold = this.#holds.find(({ table, isHit }) => !isHit && read.has(table));
+    const done = new Set<string>();
+    const result = await super.transaction((tx) => work(noting(tx, (one) => done.add(one))));
+    const hold = this.#holds.find(({ at, isHit }) => !isHit && done.has(at));
     if (hold) {
       hold.isHit = true;
       hold.hit.add(true);
@@ -37,10 +37,13 @@ export class ShakyStorage extends MemoryStorage {
   }
 }
 
-function noting(tx: Transaction, note: (table: string) => void): Transaction {
+function noting(tx: Transaction, note: (at: string) => void): Transaction {
   return {
     get: (table, key) => tx.get(table, key),
-    put: (table, key, value) => tx.put(table, key, value),
+    put: (table, key, value) => {
+      note(`${table} ${key}`);
+      return tx.put(table, key, value);
+    },
     delete: (table, key) => tx.delete(table, key),
     entries: (table, after) => {
       note(table);
