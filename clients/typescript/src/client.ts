@@ -5,7 +5,7 @@
 
 import { Connection, type ConnectionOptions, type ConnectionState } from "./connection.js";
 import { Inbox, type Handler, type InboxOptions } from "./inbox.js";
-import { platformChannel, platformLocks, type Channel, type Locks } from "./locks.js";
+import { platformChannel, platformLocks, quiet, type Channel, type Locks } from "./locks.js";
 import { PresenceState, TypingState } from "./notices.js";
 import { Listeners, type Observable } from "./observable.js";
 import { Outbox, type RefusedEntry, type Wire } from "./outbox.js";
@@ -14,10 +14,9 @@ import type { Received } from "./received.js";
 import { SentMessages, type SentMessage } from "./sent.js";
 import { Serial } from "./serial.js";
 import { memoryStorage } from "./storage/memory.js";
-import type { Storage, Transaction } from "./storage/storage.js";
+import { STATE_TABLE, type Storage, type Transaction } from "./storage/storage.js";
 import { uuidv7 } from "./uuid.js";
 
-const STATE_TABLE = "restante:state";
 /** Time that a closing client gives its last acks. */
 const CLOSE_MS = 2_000;
 
@@ -79,7 +78,7 @@ export class Client<Events = EventMap> {
   /** Frames whose effect is stored with a marks cursor. */
   readonly #marks = new Serial();
   readonly #marksKey: string;
-  readonly #loaded: Promise<void>;
+  #loaded: Promise<void> | undefined;
   /** Every status of this connection is stored, so that a later cursor may be kept. */
   #isGapless = true;
   #userId: string | undefined;
@@ -88,10 +87,10 @@ export class Client<Events = EventMap> {
   constructor(options: ClientOptions<Events>) {
     this.#options = options;
     this.#storage = options.storage ?? memoryStorage();
-    this.#channel = (options.channel ?? platformChannel)(`restante:${this.#storage.name}`);
+    const report = (error: unknown): void => this.#report(error);
+    this.#channel = quiet((options.channel ?? platformChannel)(`restante:${this.#storage.name}`), report);
     this.#locks = options.locks ?? platformLocks();
     this.#marksKey = `marks:${options.device ?? ""}`;
-    const report = (error: unknown): void => this.#report(error);
     this.#connection = new Connection(options, {
       position: () => this.#position(),
       ready: (data) => this.#ready(data),
@@ -110,26 +109,25 @@ export class Client<Events = EventMap> {
     this.typing = new TypingState(wire);
     this.#outbox = new Outbox(this.#storage, this.#channel, wire, this.sent, { refused: (entry) => this.#refused(entry), report });
     this.#inbox = new Inbox(this.#storage, options.device, wire, options as unknown as InboxOptions, report);
-    this.#loaded = this.#load();
-    void this.#loaded.then(() => this.#connection.run()).catch(report);
+    this.#connection.run().catch(report);
   }
 
   /** Stores a message to be sent, and resolves with its id once it survives. What becomes of it is in `sent`. */
   async send(message: NewMessage): Promise<string> {
     const { recipients, ...data } = { ...message, messageId: (message.messageId ?? uuidv7()).toLowerCase() };
-    await this.#loaded;
+    await this.#load();
     await this.#outbox.put("message:send", data, recipients ?? (message.to === undefined ? undefined : 1));
     return data.messageId;
   }
 
   /** Everything of the chat up to this number is read. It survives like a send. */
   read(chatId: string, seq: number): Promise<void> {
-    return this.#loaded.then(() => this.#outbox.put("message:read", { chatId, seq }));
+    return this.#load().then(() => this.#outbox.put("message:read", { chatId, seq }));
   }
 
   /** Takes a message of the user back. It survives like a send. */
   recall(messageId: string): Promise<void> {
-    return this.#loaded.then(() => this.#outbox.put("message:recall", { messageId }));
+    return this.#load().then(() => this.#outbox.put("message:recall", { messageId }));
   }
 
   /** The messages, for one `for await` loop. Each is acked when the loop asks for the next one. */
@@ -154,17 +152,26 @@ export class Client<Events = EventMap> {
     this.#channel.close();
   }
 
-  async #load(): Promise<void> {
+  /** Reads what an earlier run has stored. Where it fails the next connection or the next send tries it again. */
+  #load(): Promise<void> {
+    return (this.#loaded ??= this.#read().catch((error: unknown) => {
+      this.#loaded = undefined;
+      throw error;
+    }));
+  }
+
+  async #read(): Promise<void> {
     this.#userId = (await this.#storage.transaction((tx) => tx.get(STATE_TABLE, "user"))) as string | undefined;
     await this.#inbox.load();
     await this.sent.load();
   }
 
   async #position(): Promise<Record<string, string>> {
+    await this.#load();
     await this.#marks.idle();
     this.#isGapless = true;
     const marks = (await this.#storage.transaction((tx) => tx.get(STATE_TABLE, this.#marksKey))) as string | undefined;
-    return { ...this.#inbox.position(), ...(marks === undefined ? {} : { marks }) };
+    return { ...this.#inbox.position(), ...(marks !== undefined && { marks }) };
   }
 
   #ready(data: ReadyData): string | undefined {

@@ -7,7 +7,7 @@ import { comeback, type End } from "./comeback.js";
 import { Observable } from "./observable.js";
 import type { Frame, ReadyData } from "./protocol.js";
 import { Refusal } from "./refusal.js";
-import { Socket, type WebSocketConstructor } from "./socket.js";
+import { lost, Socket, type WebSocketConstructor } from "./socket.js";
 import { Token, type TokenSource } from "./token.js";
 
 /** Bound of a pause while the machine says that it is offline: what it says may be wrong. */
@@ -43,7 +43,7 @@ export interface ConnectionOptions {
 
 /** The client above, at the turns of a connection. */
 export interface ConnectionHooks {
-  /** Query parameters of the next connection: how far the client has got. */
+  /** Query parameters of the next connection: how far the client has got. Where it rejects it is asked again after a pause. */
   position(): Promise<Record<string, string>>;
   /** Returns the reason to stay away, if there is one. */
   ready(data: ReadyData): string | undefined;
@@ -68,8 +68,10 @@ export class Connection {
   #isTold = false;
   #refusedBecause: string | undefined;
   #isTokenRefused = false;
+  /** Ends the present pause. */
   #wake: (() => void) | undefined;
-  #renewal: ReturnType<typeof setTimeout> | undefined;
+  /** Bound of the present wait: for a token, for its renewal, or between two connections. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: ConnectionOptions, hooks: ConnectionHooks) {
     this.#options = options;
@@ -86,7 +88,7 @@ export class Connection {
     while (!this.#isClosed) {
       this.state.set({ name: "connecting" });
       const end = await this.#live().catch((error: unknown) => this.#unopened(error));
-      if (this.#isClosed) break;
+      if (this.#isClosed) return;
       const next = comeback(end, this.#attempt, this.token.isRenewable);
       if (this.#refusedBecause || next.after === "never") {
         this.state.set({ name: "stopped", reason: this.#refusedBecause ?? end.reason });
@@ -95,16 +97,17 @@ export class Connection {
       this.#attempt += 1;
       await this.#pause(next.ms, next.after, end.reason);
     }
-    this.#forgetEvents();
-    this.state.set({ name: "closed" });
   }
 
-  /** Ends it for good. */
+  /** Ends it for good and at once: no timer and no listener of it lives on, whatever it waits for. */
   close(): void {
+    if (this.#isClosed) return;
     this.#isClosed = true;
+    clearTimeout(this.#timer);
     this.#socket?.drop(1000, "closed");
     this.#wake?.();
-    if (this.state.value.name === "stopped") this.state.set({ name: "closed" });
+    this.#forgetEvents();
+    this.state.set({ name: "closed" });
   }
 
   /** Sends a frame while connected; else it does nothing. */
@@ -115,20 +118,21 @@ export class Connection {
   /** Rejects with `Refusal`, at once where there is no connection. */
   ask(event: string, data: object): Promise<unknown> {
     if (this.#isReady && this.#socket) return this.#socket.ask(event, data);
-    return Promise.reject(new Refusal("connection_lost", "there is no connection"));
+    return Promise.reject(lost());
   }
 
   async #live(): Promise<End> {
+    const url = address(this.#options, await this.#hooks.position());
+    if (this.#isClosed) throw lost();
     const token = await this.#fetchToken();
+    if (this.#isClosed) throw lost();
     // Nothing else can be a subprotocol, and no token of the service is anything else (RFC 7515).
     if (!/^[\w.-]+$/.test(token)) return { code: 4401, reason: "not_authenticated" };
-    const url = address(this.#options, await this.#hooks.position());
-    if (this.#isClosed) return { code: 1000, reason: "closed" };
     const Constructor = this.#options.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor);
     const socket = new Socket(new Constructor(url, ["restante.v1", `bearer.${token}`]), (frame) => this.#hear(frame));
     this.#socket = socket;
     const end = await socket.ended;
-    clearTimeout(this.#renewal);
+    clearTimeout(this.#timer);
     this.#socket = undefined;
     if (this.#isReady) this.#hooks.ended();
     this.#isReady = false;
@@ -139,12 +143,12 @@ export class Connection {
   async #fetchToken(): Promise<string> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`the token did not come within ${TOKEN_MS} ms`)), TOKEN_MS);
+      this.#timer = timer = setTimeout(() => reject(new Error(`the token did not come within ${TOKEN_MS} ms`)), TOKEN_MS);
     });
     try {
       return await Promise.race([this.token.fetch(this.#isTokenRefused), late]);
     } catch (error) {
-      this.#hooks.report(error);
+      this.#report(error);
       throw error instanceof Refusal ? error : new Refusal("token_unavailable", "no token could be fetched");
     } finally {
       clearTimeout(timer);
@@ -153,8 +157,13 @@ export class Connection {
 
   #unopened(error: unknown): End {
     if (error instanceof Refusal) return { code: 1006, reason: error.code, retryAfterMs: error.retryAfterMs };
-    this.#hooks.report(error);
+    this.#report(error);
     return { code: 1006, reason: "cannot_open" };
+  }
+
+  /** Not of an attempt that the application has ended. */
+  #report(error: unknown): void {
+    if (!this.#isClosed) this.#hooks.report(error);
   }
 
   #hear(frame: Frame): void {
@@ -178,7 +187,7 @@ export class Connection {
   }
 
   #renewIn(ms: number | undefined): void {
-    if (ms !== undefined) this.#renewal = setTimeout(() => void this.#renew(), ms);
+    if (ms !== undefined) this.#timer = setTimeout(() => void this.#renew(), ms);
   }
 
   /** A renewal that fails changes nothing: the old token holds until its end, and then the connection closes with 4401. */
@@ -189,7 +198,7 @@ export class Connection {
       if (socket === this.#socket) this.#renewIn(this.token.renewInMs());
     } catch (error) {
       if (socket !== this.#socket) return;
-      this.#hooks.report(error);
+      this.#report(error);
       this.#renewIn(RENEW_AGAIN_MS);
     }
   }
@@ -197,14 +206,11 @@ export class Connection {
   async #pause(ms: number, after: "told" | "chance", reason: string): Promise<void> {
     this.state.set(this.#isOffline ? { name: "offline" } : { name: "waiting", ms, reason });
     this.#isTold = after === "told";
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, this.#isOffline ? OFFLINE_MS : ms);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
+    await new Promise<void>((wake) => {
+      this.#wake = wake;
+      this.#timer = setTimeout(wake, this.#isOffline ? OFFLINE_MS : ms);
     });
-    this.#wake = undefined;
+    clearTimeout(this.#timer);
   }
 
   #heed(type: string): void {
@@ -233,8 +239,8 @@ function platformTargets(): EventTarget[] {
 
 function address(options: ConnectionOptions, position: Record<string, string>): string {
   const url = new URL("ws", options.url.replace(/^http/, "ws").replace(/\/?$/, "/"));
-  const device = options.device === undefined ? {} : { device: options.device };
-  const window = options.window === undefined ? {} : { window: String(options.window) };
-  url.search = new URLSearchParams({ batch: "1", ...device, ...window, ...position }).toString();
+  const { device, window } = options;
+  const own = { ...(device !== undefined && { device }), ...(window !== undefined && { window: String(window) }) };
+  url.search = new URLSearchParams({ batch: "1", ...own, ...position }).toString();
   return url.href;
 }

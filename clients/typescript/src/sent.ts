@@ -93,9 +93,9 @@ export class SentMessages extends Listeners<SentMessage> {
       recipients: {},
       ...known,
       state: "pending",
-      ...(data.chatId === undefined ? {} : { chatId: data.chatId }),
-      ...(data.to === undefined ? {} : { to: data.to }),
-      ...(expected === undefined ? {} : { expected }),
+      ...(data.chatId !== undefined && { chatId: data.chatId }),
+      ...(data.to !== undefined && { to: data.to }),
+      ...(expected !== undefined && { expected }),
     };
     await tx.put(SENT_TABLE, message.messageId, message);
     await this.#forgetOldest(tx);
@@ -178,6 +178,6 @@ const RANKS: RecipientStatus[] = ["sent", "delivered", "read", "expired", "faile
 function raised(message: SentMessage, { userId }: { userId: string }, status: RecipientStatus, reason?: string): boolean {
   const known = message.recipients[userId];
   if (known && reason !== "requeued" && RANKS.indexOf(known.status) >= RANKS.indexOf(status)) return false;
-  message.recipients[userId] = { status, ...(reason === undefined ? {} : { reason }) };
+  message.recipients[userId] = { status, ...(reason !== undefined && { reason }) };
   return true;
 }
