@@ -5,10 +5,10 @@
 
 import { Connection, type ConnectionOptions, type ConnectionState } from "./connection.js";
 import { Inbox, type Handler, type InboxOptions } from "./inbox.js";
-import { platformChannel, platformLocks, quiet, type Channel, type Locks } from "./locks.js";
+import { platformChannel, platformLocks, type Channel, type Locks } from "./locks.js";
 import { PresenceState, TypingState } from "./notices.js";
 import { Listeners, type Observable } from "./observable.js";
-import { Outbox, type RefusedEntry, type Wire } from "./outbox.js";
+import { Outbox, type RefusedEntry } from "./outbox.js";
 import type { ChatReadData, EventData, Frame, GapData, Json, MessageContent, MessageData, ReadyData, RecalledData, SentData, StatusData } from "./protocol.js";
 import type { Received } from "./received.js";
 import { SentMessages, type SentMessage } from "./sent.js";
@@ -58,6 +58,9 @@ export interface NewMessage {
   recipients?: number;
 }
 
+/** A message between the clients of a storage: statuses that have changed, or that something was put into the outbox. */
+type Shared = { sent: SentMessage[] } | { sent?: never; outbox: true };
+
 export class Client<Events = EventMap> {
   readonly state: Observable<ConnectionState>;
   /** The user's own messages and what became of them. */
@@ -70,7 +73,8 @@ export class Client<Events = EventMap> {
   readonly frames = new Listeners<Frame>();
   readonly #options: ClientOptions<Events>;
   readonly #storage: Storage;
-  readonly #channel: Channel;
+  /** Nothing is posted after the close. */
+  #channel: Channel | undefined;
   readonly #locks: Locks;
   readonly #connection: Connection;
   readonly #outbox: Outbox;
@@ -88,7 +92,8 @@ export class Client<Events = EventMap> {
     this.#options = options;
     this.#storage = options.storage ?? memoryStorage();
     const report = (error: unknown): void => this.#report(error);
-    this.#channel = quiet((options.channel ?? platformChannel)(`restante:${this.#storage.name}`), report);
+    const channel = (options.channel ?? platformChannel)(`restante:${this.#storage.name}`);
+    this.#channel = channel;
     this.#locks = options.locks ?? platformLocks();
     this.#marksKey = `marks:${options.device ?? ""}`;
     this.#connection = new Connection(options, {
@@ -99,16 +104,17 @@ export class Client<Events = EventMap> {
       report,
     });
     this.state = this.#connection.state;
-    const wire: Wire = {
-      ask: (event, data) => this.#connection.ask(event, data),
-      tell: (event, data) => this.#connection.tell(event, data),
-      now: () => this.#connection.token.now(),
-    };
-    this.sent = new SentMessages(this.#storage, this.#channel);
+    const wire = this.#connection;
+    this.sent = new SentMessages(this.#storage, (sent) => this.#post({ sent }));
     this.presence = new PresenceState(wire);
     this.typing = new TypingState(wire);
-    this.#outbox = new Outbox(this.#storage, this.#channel, wire, this.sent, { refused: (entry) => this.#refused(entry), report });
+    this.#outbox = new Outbox(this.#storage, wire, this.sent, { refused: (entry) => this.#refused(entry), put: () => this.#post({ outbox: true }), report });
     this.#inbox = new Inbox(this.#storage, options.device, wire, options as unknown as InboxOptions, report);
+    channel.addEventListener("message", ({ data }) => {
+      const { sent } = data as Shared;
+      if (sent) this.sent.take(sent);
+      else void this.#outbox.refresh();
+    });
     this.#connection.run().catch(report);
   }
 
@@ -149,7 +155,8 @@ export class Client<Events = EventMap> {
     this.#connection.close();
     this.#ended();
     await this.#marks.idle();
-    this.#channel.close();
+    this.#channel?.close();
+    this.#channel = undefined;
   }
 
   /** Reads what an earlier run has stored. Where it fails the next connection or the next send tries it again. */
@@ -187,16 +194,16 @@ export class Client<Events = EventMap> {
 
   /** One client of a storage sends at a time: the others wait for the lock. */
   #sendWhileConnected(): void {
-    const sending = new AbortController();
-    this.#sending = sending;
-    const ended = new Promise<void>((resolve) => sending.signal.addEventListener("abort", () => resolve()));
+    this.#sending = new AbortController();
+    const { signal } = this.#sending;
+    const ended = new Promise((resolve) => signal.addEventListener("abort", resolve));
     const work = async (): Promise<void> => {
-      if (sending.signal.aborted) return;
+      if (signal.aborted) return;
       await this.#outbox.start();
       await ended;
     };
-    this.#locks.request(`restante:${this.#storage.name}`, { signal: sending.signal }, work).catch((error: unknown) => {
-      if (!sending.signal.aborted) this.#report(error);
+    this.#locks.request(`restante:${this.#storage.name}`, { signal }, work).catch((error: unknown) => {
+      if (!signal.aborted) this.#report(error);
     });
   }
 
@@ -262,6 +269,15 @@ export class Client<Events = EventMap> {
       this.#isGapless = false;
       this.#report(error);
     });
+  }
+
+  /** It tells of what is stored already, so it fails nothing. */
+  #post(message: Shared): void {
+    try {
+      this.#channel?.postMessage(message);
+    } catch (error) {
+      this.#report(error);
+    }
   }
 
   #refused(entry: RefusedEntry): void {

@@ -5,6 +5,7 @@
 
 import { comeback, type End } from "./comeback.js";
 import { Observable } from "./observable.js";
+import type { Wire } from "./outbox.js";
 import type { Frame, ReadyData } from "./protocol.js";
 import { Refusal } from "./refusal.js";
 import { lost, Socket, type WebSocketConstructor } from "./socket.js";
@@ -52,13 +53,13 @@ export interface ConnectionHooks {
   report(error: unknown): void;
 }
 
-export class Connection {
+export class Connection implements Wire {
   readonly state = new Observable<ConnectionState>({ name: "connecting" });
-  readonly token: Token;
+  readonly #token: Token;
   readonly #options: ConnectionOptions;
   readonly #hooks: ConnectionHooks;
-  readonly #targets: EventTarget[];
-  readonly #onEvent = (event: Event): void => this.#heed(event.type);
+  /** Aborted it ends the listening to what the machine says. */
+  readonly #listening = new AbortController();
   #socket: Socket | undefined;
   #isReady = false;
   #attempt = 0;
@@ -76,11 +77,12 @@ export class Connection {
   constructor(options: ConnectionOptions, hooks: ConnectionHooks) {
     this.#options = options;
     this.#hooks = hooks;
-    this.token = new Token(options.token);
+    this.#token = new Token(options.token);
     // An address that is none is told to the caller of `connect`.
     address(options, {});
-    this.#targets = options.events ?? platformTargets();
-    for (const target of this.#targets) for (const type of HEEDED) target.addEventListener(type, this.#onEvent);
+    for (const target of options.events ?? platformTargets()) {
+      for (const type of ["online", "offline", "visibilitychange"]) target.addEventListener(type, () => this.#heed(type), { signal: this.#listening.signal });
+    }
   }
 
   /** Connects again and again until it is closed, or must stay away. */
@@ -89,10 +91,10 @@ export class Connection {
       this.state.set({ name: "connecting" });
       const end = await this.#live().catch((error: unknown) => this.#unopened(error));
       if (this.#isClosed) return;
-      const next = comeback(end, this.#attempt, this.token.isRenewable);
+      const next = comeback(end, this.#attempt, this.#token.isRenewable);
       if (this.#refusedBecause || next.after === "never") {
         this.state.set({ name: "stopped", reason: this.#refusedBecause ?? end.reason });
-        return this.#forgetEvents();
+        return this.#listening.abort();
       }
       this.#attempt += 1;
       await this.#pause(next.ms, next.after, end.reason);
@@ -106,7 +108,7 @@ export class Connection {
     clearTimeout(this.#timer);
     this.#socket?.drop(1000, "closed");
     this.#wake?.();
-    this.#forgetEvents();
+    this.#listening.abort();
     this.state.set({ name: "closed" });
   }
 
@@ -119,6 +121,11 @@ export class Connection {
   ask(event: string, data: object): Promise<unknown> {
     if (this.#isReady && this.#socket) return this.#socket.ask(event, data);
     return Promise.reject(lost());
+  }
+
+  /** The time of day by the service's clock, in ms. */
+  now(): number {
+    return this.#token.now();
   }
 
   async #live(): Promise<End> {
@@ -143,10 +150,10 @@ export class Connection {
   async #fetchToken(): Promise<string> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
-      this.#timer = timer = setTimeout(() => reject(new Error(`the token did not come within ${TOKEN_MS} ms`)), TOKEN_MS);
+      this.#timer = timer = setTimeout(() => reject(new Error("the token did not come in time")), TOKEN_MS);
     });
     try {
-      return await Promise.race([this.token.fetch(this.#isTokenRefused), late]);
+      return await Promise.race([this.#token.fetch(this.#isTokenRefused), late]);
     } catch (error) {
       this.#report(error);
       throw error instanceof Refusal ? error : new Refusal("token_unavailable", "no token could be fetched");
@@ -177,13 +184,13 @@ export class Connection {
   }
 
   #open(data: ReadyData): void {
-    this.token.hearTime(data.serverTime);
+    this.#token.hearTime(data.serverTime);
     this.#isReady = true;
     this.#refusedBecause = this.#hooks.ready(data);
     if (this.#refusedBecause) return this.#socket?.drop(1000, this.#refusedBecause);
     this.#attempt = 0;
     this.state.set({ name: "open", userId: data.userId, sessionId: data.sessionId });
-    this.#renewIn(this.token.renewInMs());
+    this.#renewIn(this.#token.renewInMs());
   }
 
   #renewIn(ms: number | undefined): void {
@@ -195,7 +202,7 @@ export class Connection {
     const socket = this.#socket;
     try {
       await socket?.ask("authenticate", { token: await this.#fetchToken() });
-      if (socket === this.#socket) this.#renewIn(this.token.renewInMs());
+      if (socket === this.#socket) this.#renewIn(this.#token.renewInMs());
     } catch (error) {
       if (socket !== this.#socket) return;
       this.#report(error);
@@ -225,16 +232,10 @@ export class Connection {
       this.#socket?.probe();
     }
   }
-
-  #forgetEvents(): void {
-    for (const target of this.#targets) for (const type of HEEDED) target.removeEventListener(type, this.#onEvent);
-  }
 }
 
-const HEEDED = ["online", "offline", "visibilitychange"];
-
 function platformTargets(): EventTarget[] {
-  return typeof document === "undefined" ? [] : [globalThis.window, document];
+  return globalThis.document ? [window, document] : [];
 }
 
 function address(options: ConnectionOptions, position: Record<string, string>): string {

@@ -34,25 +34,6 @@ export function platformLocks(): Locks {
   return globalThis.navigator?.locks ? (navigator.locks as unknown as Locks) : processLocks;
 }
 
-/** The channel of a client. It tells others of what is stored already, so a post never fails what it is about; after the close nothing is posted. */
-export function quiet(channel: Channel, report: (error: unknown) => void): Channel {
-  let isClosed = false;
-  return {
-    postMessage(message) {
-      try {
-        if (!isClosed) channel.postMessage(message);
-      } catch (error) {
-        report(error);
-      }
-    },
-    addEventListener: (type, listener) => channel.addEventListener(type, listener),
-    close() {
-      isClosed = true;
-      channel.close();
-    },
-  };
-}
-
 export function platformChannel(name: string): Channel {
   const channel = new BroadcastChannel(name);
   // In Node an open channel would keep the program from ending.

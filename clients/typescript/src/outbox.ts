@@ -4,7 +4,6 @@
  * those of "The order of sends" in docs/protocol.md: a refusal with "later" stops its chat, a final one is told and holds up nothing.
  */
 
-import type { Channel } from "./locks.js";
 import { LATER, type SendData, type SentData } from "./protocol.js";
 import type { Refusal } from "./refusal.js";
 import type { SentMessages } from "./sent.js";
@@ -40,6 +39,8 @@ export interface RefusedEntry {
 /** The listeners of an outbox. */
 export interface Told {
   refused(entry: RefusedEntry): void;
+  /** Something was put, which the clients that share the storage are to read. */
+  put(): void;
   report(error: unknown): void;
 }
 
@@ -64,7 +65,6 @@ interface Entry {
 
 export class Outbox {
   readonly #storage: Storage;
-  readonly #channel: Channel;
   readonly #wire: Wire;
   readonly #sent: SentMessages;
   readonly #told: Told;
@@ -84,15 +84,11 @@ export class Outbox {
   #isCareful = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(storage: Storage, channel: Channel, wire: Wire, sent: SentMessages, told: Told) {
+  constructor(storage: Storage, wire: Wire, sent: SentMessages, told: Told) {
     this.#storage = storage;
-    this.#channel = channel;
     this.#wire = wire;
     this.#sent = sent;
     this.#told = told;
-    channel.addEventListener("message", ({ data }) => {
-      if ((data as { outbox?: true }).outbox) void this.#refresh();
-    });
   }
 
   /** Stores an entry. It survives from the moment in which the promise resolves. */
@@ -103,15 +99,15 @@ export class Outbox {
       return event === "message:send" ? this.#sent.begin(tx, data as SendData, expected) : [];
     });
     this.#sent.publish(changed);
-    this.#channel.postMessage({ outbox: true });
-    await this.#refresh();
+    this.#told.put();
+    await this.refresh();
   }
 
   /** This client is the sender from now on, on a new connection. */
   async start(): Promise<void> {
     this.stop();
     this.#turn = {};
-    await this.#refresh();
+    await this.refresh();
   }
 
   /** The connection has ended. What was on its way goes again with the next one. */
@@ -125,7 +121,7 @@ export class Outbox {
   }
 
   /** Reads what came into storage since the last look, from whatever client. */
-  async #refresh(): Promise<void> {
+  async refresh(): Promise<void> {
     await this.#refreshes.run(async () => {
       const turn = this.#turn;
       if (!turn) return;
@@ -164,7 +160,7 @@ export class Outbox {
     clearTimeout(this.#timer);
     if (this.#entries.size === 0 && !this.#isBehind) return;
     const times = [...this.#waits.values(), this.#pausedUntil].filter((time) => time > now);
-    this.#timer = setTimeout(() => (this.#isBehind ? void this.#refresh() : this.#sendWhatMayGo()), Math.min(LOOK_MS, ...times.map((time) => time - now)));
+    this.#timer = setTimeout(() => (this.#isBehind ? void this.refresh() : this.#sendWhatMayGo()), Math.min(LOOK_MS, ...times.map((time) => time - now)));
   }
 
   /** The name of those that wait together: sends to a chat, however it is named; the reads of a chat; a recall for itself. */
