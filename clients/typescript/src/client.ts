@@ -8,16 +8,15 @@ import { Inbox, type Handler, type InboxOptions } from "./inbox.js";
 import { platformChannel, platformLocks, type Channel, type Locks } from "./locks.js";
 import { PresenceState, TypingState } from "./notices.js";
 import { Listeners, type Observable } from "./observable.js";
-import { Outbox, type RefusedEntry, type Wire } from "./outbox.js";
+import { Outbox, type RefusedEntry } from "./outbox.js";
 import type { ChatReadData, EventData, Frame, GapData, Json, MessageContent, MessageData, ReadyData, RecalledData, SentData, StatusData } from "./protocol.js";
 import type { Received } from "./received.js";
 import { SentMessages, type SentMessage } from "./sent.js";
 import { Serial } from "./serial.js";
 import { memoryStorage } from "./storage/memory.js";
-import type { Storage, Transaction } from "./storage/storage.js";
+import { STATE_TABLE, type Storage, type Transaction } from "./storage/storage.js";
 import { uuidv7 } from "./uuid.js";
 
-const STATE_TABLE = "restante:state";
 /** Time that a closing client gives its last acks. */
 const CLOSE_MS = 2_000;
 
@@ -59,6 +58,9 @@ export interface NewMessage {
   recipients?: number;
 }
 
+/** A message between the clients of a storage: statuses that have changed, or that something was put into the outbox. */
+type Shared = { sent: SentMessage[] } | { sent?: never; outbox: true };
+
 export class Client<Events = EventMap> {
   readonly state: Observable<ConnectionState>;
   /** The user's own messages and what became of them. */
@@ -71,7 +73,8 @@ export class Client<Events = EventMap> {
   readonly frames = new Listeners<Frame>();
   readonly #options: ClientOptions<Events>;
   readonly #storage: Storage;
-  readonly #channel: Channel;
+  /** Nothing is posted after the close. */
+  #channel: Channel | undefined;
   readonly #locks: Locks;
   readonly #connection: Connection;
   readonly #outbox: Outbox;
@@ -79,7 +82,7 @@ export class Client<Events = EventMap> {
   /** Frames whose effect is stored with a marks cursor. */
   readonly #marks = new Serial();
   readonly #marksKey: string;
-  readonly #loaded: Promise<void>;
+  #loaded: Promise<void> | undefined;
   /** Every status of this connection is stored, so that a later cursor may be kept. */
   #isGapless = true;
   #userId: string | undefined;
@@ -88,10 +91,11 @@ export class Client<Events = EventMap> {
   constructor(options: ClientOptions<Events>) {
     this.#options = options;
     this.#storage = options.storage ?? memoryStorage();
-    this.#channel = (options.channel ?? platformChannel)(`restante:${this.#storage.name}`);
+    const report = (error: unknown): void => this.#report(error);
+    const channel = (options.channel ?? platformChannel)(`restante:${this.#storage.name}`);
+    this.#channel = channel;
     this.#locks = options.locks ?? platformLocks();
     this.#marksKey = `marks:${options.device ?? ""}`;
-    const report = (error: unknown): void => this.#report(error);
     this.#connection = new Connection(options, {
       position: () => this.#position(),
       ready: (data) => this.#ready(data),
@@ -100,36 +104,36 @@ export class Client<Events = EventMap> {
       report,
     });
     this.state = this.#connection.state;
-    const wire: Wire = {
-      ask: (event, data) => this.#connection.ask(event, data),
-      tell: (event, data) => this.#connection.tell(event, data),
-      now: () => this.#connection.token.now(),
-    };
-    this.sent = new SentMessages(this.#storage, this.#channel);
+    const wire = this.#connection;
+    this.sent = new SentMessages(this.#storage, (sent) => this.#post({ sent }));
     this.presence = new PresenceState(wire);
     this.typing = new TypingState(wire);
-    this.#outbox = new Outbox(this.#storage, this.#channel, wire, this.sent, { refused: (entry) => this.#refused(entry), report });
+    this.#outbox = new Outbox(this.#storage, wire, this.sent, { refused: (entry) => this.#refused(entry), put: () => this.#post({ outbox: true }), report });
     this.#inbox = new Inbox(this.#storage, options.device, wire, options as unknown as InboxOptions, report);
-    this.#loaded = this.#load();
-    void this.#loaded.then(() => this.#connection.run()).catch(report);
+    channel.addEventListener("message", ({ data }) => {
+      const { sent } = data as Shared;
+      if (sent) this.sent.take(sent);
+      else void this.#outbox.refresh();
+    });
+    this.#connection.run().catch(report);
   }
 
   /** Stores a message to be sent, and resolves with its id once it survives. What becomes of it is in `sent`. */
   async send(message: NewMessage): Promise<string> {
     const { recipients, ...data } = { ...message, messageId: (message.messageId ?? uuidv7()).toLowerCase() };
-    await this.#loaded;
+    await this.#load();
     await this.#outbox.put("message:send", data, recipients ?? (message.to === undefined ? undefined : 1));
     return data.messageId;
   }
 
   /** Everything of the chat up to this number is read. It survives like a send. */
   read(chatId: string, seq: number): Promise<void> {
-    return this.#loaded.then(() => this.#outbox.put("message:read", { chatId, seq }));
+    return this.#load().then(() => this.#outbox.put("message:read", { chatId, seq }));
   }
 
   /** Takes a message of the user back. It survives like a send. */
   recall(messageId: string): Promise<void> {
-    return this.#loaded.then(() => this.#outbox.put("message:recall", { messageId }));
+    return this.#load().then(() => this.#outbox.put("message:recall", { messageId }));
   }
 
   /** The messages, for one `for await` loop. Each is acked when the loop asks for the next one. */
@@ -151,20 +155,30 @@ export class Client<Events = EventMap> {
     this.#connection.close();
     this.#ended();
     await this.#marks.idle();
-    this.#channel.close();
+    this.#channel?.close();
+    this.#channel = undefined;
   }
 
-  async #load(): Promise<void> {
+  /** Reads what an earlier run has stored. Where it fails the next connection or the next send tries it again. */
+  #load(): Promise<void> {
+    return (this.#loaded ??= this.#read().catch((error: unknown) => {
+      this.#loaded = undefined;
+      throw error;
+    }));
+  }
+
+  async #read(): Promise<void> {
     this.#userId = (await this.#storage.transaction((tx) => tx.get(STATE_TABLE, "user"))) as string | undefined;
     await this.#inbox.load();
     await this.sent.load();
   }
 
   async #position(): Promise<Record<string, string>> {
+    await this.#load();
     await this.#marks.idle();
     this.#isGapless = true;
     const marks = (await this.#storage.transaction((tx) => tx.get(STATE_TABLE, this.#marksKey))) as string | undefined;
-    return { ...this.#inbox.position(), ...(marks === undefined ? {} : { marks }) };
+    return { ...this.#inbox.position(), ...(marks !== undefined && { marks }) };
   }
 
   #ready(data: ReadyData): string | undefined {
@@ -180,16 +194,16 @@ export class Client<Events = EventMap> {
 
   /** One client of a storage sends at a time: the others wait for the lock. */
   #sendWhileConnected(): void {
-    const sending = new AbortController();
-    this.#sending = sending;
-    const ended = new Promise<void>((resolve) => sending.signal.addEventListener("abort", () => resolve()));
+    this.#sending = new AbortController();
+    const { signal } = this.#sending;
+    const ended = new Promise((resolve) => signal.addEventListener("abort", resolve));
     const work = async (): Promise<void> => {
-      if (sending.signal.aborted) return;
+      if (signal.aborted) return;
       await this.#outbox.start();
       await ended;
     };
-    this.#locks.request(`restante:${this.#storage.name}`, { signal: sending.signal }, work).catch((error: unknown) => {
-      if (!sending.signal.aborted) this.#report(error);
+    this.#locks.request(`restante:${this.#storage.name}`, { signal }, work).catch((error: unknown) => {
+      if (!signal.aborted) this.#report(error);
     });
   }
 
@@ -255,6 +269,15 @@ export class Client<Events = EventMap> {
       this.#isGapless = false;
       this.#report(error);
     });
+  }
+
+  /** It tells of what is stored already, so it fails nothing. */
+  #post(message: Shared): void {
+    try {
+      this.#channel?.postMessage(message);
+    } catch (error) {
+      this.#report(error);
+    }
   }
 
   #refused(entry: RefusedEntry): void {

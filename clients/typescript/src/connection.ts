@@ -5,9 +5,10 @@
 
 import { comeback, type End } from "./comeback.js";
 import { Observable } from "./observable.js";
+import type { Wire } from "./outbox.js";
 import type { Frame, ReadyData } from "./protocol.js";
 import { Refusal } from "./refusal.js";
-import { Socket, type WebSocketConstructor } from "./socket.js";
+import { lost, Socket, type WebSocketConstructor } from "./socket.js";
 import { Token, type TokenSource } from "./token.js";
 
 /** Bound of a pause while the machine says that it is offline: what it says may be wrong. */
@@ -43,7 +44,7 @@ export interface ConnectionOptions {
 
 /** The client above, at the turns of a connection. */
 export interface ConnectionHooks {
-  /** Query parameters of the next connection: how far the client has got. */
+  /** Query parameters of the next connection: how far the client has got. Where it rejects it is asked again after a pause. */
   position(): Promise<Record<string, string>>;
   /** Returns the reason to stay away, if there is one. */
   ready(data: ReadyData): string | undefined;
@@ -52,13 +53,13 @@ export interface ConnectionHooks {
   report(error: unknown): void;
 }
 
-export class Connection {
+export class Connection implements Wire {
   readonly state = new Observable<ConnectionState>({ name: "connecting" });
-  readonly token: Token;
+  readonly #token: Token;
   readonly #options: ConnectionOptions;
   readonly #hooks: ConnectionHooks;
-  readonly #targets: EventTarget[];
-  readonly #onEvent = (event: Event): void => this.#heed(event.type);
+  /** Aborted it ends the listening to what the machine says. */
+  readonly #listening = new AbortController();
   #socket: Socket | undefined;
   #isReady = false;
   #attempt = 0;
@@ -68,17 +69,20 @@ export class Connection {
   #isTold = false;
   #refusedBecause: string | undefined;
   #isTokenRefused = false;
+  /** Ends the present pause. */
   #wake: (() => void) | undefined;
-  #renewal: ReturnType<typeof setTimeout> | undefined;
+  /** Bound of the present wait: for a token, for its renewal, or between two connections. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: ConnectionOptions, hooks: ConnectionHooks) {
     this.#options = options;
     this.#hooks = hooks;
-    this.token = new Token(options.token);
+    this.#token = new Token(options.token);
     // An address that is none is told to the caller of `connect`.
     address(options, {});
-    this.#targets = options.events ?? platformTargets();
-    for (const target of this.#targets) for (const type of HEEDED) target.addEventListener(type, this.#onEvent);
+    for (const target of options.events ?? platformTargets()) {
+      for (const type of ["online", "offline", "visibilitychange"]) target.addEventListener(type, () => this.#heed(type), { signal: this.#listening.signal });
+    }
   }
 
   /** Connects again and again until it is closed, or must stay away. */
@@ -86,25 +90,26 @@ export class Connection {
     while (!this.#isClosed) {
       this.state.set({ name: "connecting" });
       const end = await this.#live().catch((error: unknown) => this.#unopened(error));
-      if (this.#isClosed) break;
-      const next = comeback(end, this.#attempt, this.token.isRenewable);
+      if (this.#isClosed) return;
+      const next = comeback(end, this.#attempt, this.#token.isRenewable);
       if (this.#refusedBecause || next.after === "never") {
         this.state.set({ name: "stopped", reason: this.#refusedBecause ?? end.reason });
-        return this.#forgetEvents();
+        return this.#listening.abort();
       }
       this.#attempt += 1;
       await this.#pause(next.ms, next.after, end.reason);
     }
-    this.#forgetEvents();
-    this.state.set({ name: "closed" });
   }
 
-  /** Ends it for good. */
+  /** Ends it for good and at once: no timer and no listener of it lives on, whatever it waits for. */
   close(): void {
+    if (this.#isClosed) return;
     this.#isClosed = true;
+    clearTimeout(this.#timer);
     this.#socket?.drop(1000, "closed");
     this.#wake?.();
-    if (this.state.value.name === "stopped") this.state.set({ name: "closed" });
+    this.#listening.abort();
+    this.state.set({ name: "closed" });
   }
 
   /** Sends a frame while connected; else it does nothing. */
@@ -115,20 +120,26 @@ export class Connection {
   /** Rejects with `Refusal`, at once where there is no connection. */
   ask(event: string, data: object): Promise<unknown> {
     if (this.#isReady && this.#socket) return this.#socket.ask(event, data);
-    return Promise.reject(new Refusal("connection_lost", "there is no connection"));
+    return Promise.reject(lost());
+  }
+
+  /** The time of day by the service's clock, in ms. */
+  now(): number {
+    return this.#token.now();
   }
 
   async #live(): Promise<End> {
+    const url = address(this.#options, await this.#hooks.position());
+    if (this.#isClosed) throw lost();
     const token = await this.#fetchToken();
+    if (this.#isClosed) throw lost();
     // Nothing else can be a subprotocol, and no token of the service is anything else (RFC 7515).
     if (!/^[\w.-]+$/.test(token)) return { code: 4401, reason: "not_authenticated" };
-    const url = address(this.#options, await this.#hooks.position());
-    if (this.#isClosed) return { code: 1000, reason: "closed" };
     const Constructor = this.#options.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor);
     const socket = new Socket(new Constructor(url, ["restante.v1", `bearer.${token}`]), (frame) => this.#hear(frame));
     this.#socket = socket;
     const end = await socket.ended;
-    clearTimeout(this.#renewal);
+    clearTimeout(this.#timer);
     this.#socket = undefined;
     if (this.#isReady) this.#hooks.ended();
     this.#isReady = false;
@@ -139,12 +150,12 @@ export class Connection {
   async #fetchToken(): Promise<string> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`the token did not come within ${TOKEN_MS} ms`)), TOKEN_MS);
+      this.#timer = timer = setTimeout(() => reject(new Error("the token did not come in time")), TOKEN_MS);
     });
     try {
-      return await Promise.race([this.token.fetch(this.#isTokenRefused), late]);
+      return await Promise.race([this.#token.fetch(this.#isTokenRefused), late]);
     } catch (error) {
-      this.#hooks.report(error);
+      this.#report(error);
       throw error instanceof Refusal ? error : new Refusal("token_unavailable", "no token could be fetched");
     } finally {
       clearTimeout(timer);
@@ -153,8 +164,13 @@ export class Connection {
 
   #unopened(error: unknown): End {
     if (error instanceof Refusal) return { code: 1006, reason: error.code, retryAfterMs: error.retryAfterMs };
-    this.#hooks.report(error);
+    this.#report(error);
     return { code: 1006, reason: "cannot_open" };
+  }
+
+  /** Not of an attempt that the application has ended. */
+  #report(error: unknown): void {
+    if (!this.#isClosed) this.#hooks.report(error);
   }
 
   #hear(frame: Frame): void {
@@ -168,17 +184,17 @@ export class Connection {
   }
 
   #open(data: ReadyData): void {
-    this.token.hearTime(data.serverTime);
+    this.#token.hearTime(data.serverTime);
     this.#isReady = true;
     this.#refusedBecause = this.#hooks.ready(data);
     if (this.#refusedBecause) return this.#socket?.drop(1000, this.#refusedBecause);
     this.#attempt = 0;
     this.state.set({ name: "open", userId: data.userId, sessionId: data.sessionId });
-    this.#renewIn(this.token.renewInMs());
+    this.#renewIn(this.#token.renewInMs());
   }
 
   #renewIn(ms: number | undefined): void {
-    if (ms !== undefined) this.#renewal = setTimeout(() => void this.#renew(), ms);
+    if (ms !== undefined) this.#timer = setTimeout(() => void this.#renew(), ms);
   }
 
   /** A renewal that fails changes nothing: the old token holds until its end, and then the connection closes with 4401. */
@@ -186,10 +202,10 @@ export class Connection {
     const socket = this.#socket;
     try {
       await socket?.ask("authenticate", { token: await this.#fetchToken() });
-      if (socket === this.#socket) this.#renewIn(this.token.renewInMs());
+      if (socket === this.#socket) this.#renewIn(this.#token.renewInMs());
     } catch (error) {
       if (socket !== this.#socket) return;
-      this.#hooks.report(error);
+      this.#report(error);
       this.#renewIn(RENEW_AGAIN_MS);
     }
   }
@@ -197,14 +213,11 @@ export class Connection {
   async #pause(ms: number, after: "told" | "chance", reason: string): Promise<void> {
     this.state.set(this.#isOffline ? { name: "offline" } : { name: "waiting", ms, reason });
     this.#isTold = after === "told";
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, this.#isOffline ? OFFLINE_MS : ms);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
+    await new Promise<void>((wake) => {
+      this.#wake = wake;
+      this.#timer = setTimeout(wake, this.#isOffline ? OFFLINE_MS : ms);
     });
-    this.#wake = undefined;
+    clearTimeout(this.#timer);
   }
 
   #heed(type: string): void {
@@ -219,22 +232,16 @@ export class Connection {
       this.#socket?.probe();
     }
   }
-
-  #forgetEvents(): void {
-    for (const target of this.#targets) for (const type of HEEDED) target.removeEventListener(type, this.#onEvent);
-  }
 }
 
-const HEEDED = ["online", "offline", "visibilitychange"];
-
 function platformTargets(): EventTarget[] {
-  return typeof document === "undefined" ? [] : [globalThis.window, document];
+  return globalThis.document ? [window, document] : [];
 }
 
 function address(options: ConnectionOptions, position: Record<string, string>): string {
   const url = new URL("ws", options.url.replace(/^http/, "ws").replace(/\/?$/, "/"));
-  const device = options.device === undefined ? {} : { device: options.device };
-  const window = options.window === undefined ? {} : { window: String(options.window) };
-  url.search = new URLSearchParams({ batch: "1", ...device, ...window, ...position }).toString();
+  const { device, window } = options;
+  const own = { ...(device !== undefined && { device }), ...(window !== undefined && { window: String(window) }) };
+  url.search = new URLSearchParams({ batch: "1", ...own, ...position }).toString();
   return url.href;
 }

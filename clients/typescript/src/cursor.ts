@@ -4,9 +4,8 @@
  */
 
 import { CLASSES, type EnvelopeClass, type ReadyData } from "./protocol.js";
-import type { Storage, Transaction } from "./storage/storage.js";
+import { STATE_TABLE, type Storage, type Transaction } from "./storage/storage.js";
 
-const STATE_TABLE = "restante:state";
 /** An id that an operator may bring back is kept for as long as services keep messages. */
 const KEPT_MS = 90 * 24 * 3_600_000;
 /** Numbers above a hole that are remembered. */
@@ -97,7 +96,7 @@ export class Cursor {
 
   /** Writes the rows of all classes, and forgets these ids. */
   async writeBegin(tx: Transaction, forgotten: string[]): Promise<void> {
-    for (const one of CLASSES) await tx.put(STATE_TABLE, this.#key(one), this.#rows.get(one));
+    for (const one of CLASSES) await this.writeClass(tx, one);
     for (const id of forgotten) await tx.delete(this.#table, id);
   }
 

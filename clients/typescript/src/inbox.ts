@@ -121,9 +121,11 @@ export class Inbox {
   gap(data: GapData): void {
     this.#lanes[data.class].push(async () => {
       this.#options.onGap?.(data);
+      const { epoch } = this.#cursor;
       if (!this.#cursor.passGap(data)) return;
       await this.#write((tx) => this.#cursor.writeClass(tx, data.class));
-      this.#wire.tell("message:delivered", { upTo: data.toSeq, class: data.class });
+      // Another connection may have begun meanwhile, where the number is of something else.
+      if (epoch === this.#cursor.epoch) this.#wire.tell("message:delivered", { upTo: data.toSeq, class: data.class });
     });
   }
 

@@ -84,8 +84,8 @@ export class TypingState extends Listeners<string> {
   /** Call it at each key: it is told as often as it must be. */
   say(chatId: string, isTyping: boolean): void {
     const saidAt = this.#saidAt.get(chatId);
-    if (isTyping ? saidAt !== undefined && Date.now() - saidAt < TYPING_REPEAT_MS : saidAt === undefined) return;
-    if (isTyping) this.#saidAt.set(chatId, Date.now());
+    if (isTyping ? saidAt !== undefined && performance.now() - saidAt < TYPING_REPEAT_MS : saidAt === undefined) return;
+    if (isTyping) this.#saidAt.set(chatId, performance.now());
     else this.#saidAt.delete(chatId);
     this.#wire.tell("typing", { chatId, typing: isTyping });
   }

@@ -4,16 +4,14 @@
  * those of "The order of sends" in docs/protocol.md: a refusal with "later" stops its chat, a final one is told and holds up nothing.
  */
 
-import type { Channel } from "./locks.js";
 import { LATER, type SendData, type SentData } from "./protocol.js";
 import type { Refusal } from "./refusal.js";
 import type { SentMessages } from "./sent.js";
 import { Serial } from "./serial.js";
 import type { Refused } from "./socket.js";
-import type { Storage, Transaction } from "./storage/storage.js";
+import { STATE_TABLE, type Storage, type Transaction } from "./storage/storage.js";
 
 const TABLE = "restante:outbox";
-const STATE_TABLE = "restante:state";
 /** Frames without an answer. It keeps small what is refused at once. */
 const ON_THEIR_WAY_MAX = 32;
 const WAIT_MAX_MS = 30_000;
@@ -41,6 +39,8 @@ export interface RefusedEntry {
 /** The listeners of an outbox. */
 export interface Told {
   refused(entry: RefusedEntry): void;
+  /** Something was put, which the clients that share the storage are to read. */
+  put(): void;
   report(error: unknown): void;
 }
 
@@ -65,7 +65,6 @@ interface Entry {
 
 export class Outbox {
   readonly #storage: Storage;
-  readonly #channel: Channel;
   readonly #wire: Wire;
   readonly #sent: SentMessages;
   readonly #told: Told;
@@ -76,21 +75,20 @@ export class Outbox {
   readonly #waits = new Map<string, number>();
   /** Chats of users that were written to by name. */
   readonly #chats = new Map<string, string>();
-  #isSender = false;
+  /** The present turn of this client as sender, if it is one. What was read in an earlier turn is old. */
+  #turn: object | undefined;
   #lastKey = "";
+  /** The last read has failed. */
+  #isBehind = false;
   #pausedUntil = 0;
   #isCareful = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(storage: Storage, channel: Channel, wire: Wire, sent: SentMessages, told: Told) {
+  constructor(storage: Storage, wire: Wire, sent: SentMessages, told: Told) {
     this.#storage = storage;
-    this.#channel = channel;
     this.#wire = wire;
     this.#sent = sent;
     this.#told = told;
-    channel.addEventListener("message", ({ data }) => {
-      if ((data as { outbox?: true }).outbox) void this.#refresh();
-    });
   }
 
   /** Stores an entry. It survives from the moment in which the promise resolves. */
@@ -101,20 +99,20 @@ export class Outbox {
       return event === "message:send" ? this.#sent.begin(tx, data as SendData, expected) : [];
     });
     this.#sent.publish(changed);
-    this.#channel.postMessage({ outbox: true });
-    await this.#refresh();
+    this.#told.put();
+    await this.refresh();
   }
 
   /** This client is the sender from now on, on a new connection. */
   async start(): Promise<void> {
     this.stop();
-    this.#isSender = true;
-    await this.#refresh();
+    this.#turn = {};
+    await this.refresh();
   }
 
   /** The connection has ended. What was on its way goes again with the next one. */
   stop(): void {
-    this.#isSender = false;
+    this.#turn = undefined;
     clearTimeout(this.#timer);
     this.#entries.clear();
     this.#onTheirWay.clear();
@@ -123,23 +121,30 @@ export class Outbox {
   }
 
   /** Reads what came into storage since the last look, from whatever client. */
-  async #refresh(): Promise<void> {
+  async refresh(): Promise<void> {
     await this.#refreshes.run(async () => {
-      if (!this.#isSender) return;
+      const turn = this.#turn;
+      if (!turn) return;
       const rows = await this.#storage.transaction((tx) => tx.entries(TABLE, this.#lastKey));
-      for (const [key, row] of this.#isSender ? rows : []) {
+      // The connection may have ended meanwhile, and another one begun: that reads all of it again.
+      if (turn !== this.#turn) return;
+      this.#isBehind = false;
+      for (const [key, row] of rows) {
         const entry = { ...(row as Pick<Entry, "event" | "data">), key, refusals: 0, isRefused: false, isOver: false };
         this.#lastKey = key;
         if (this.#isStored(entry)) void this.#remove(entry, async () => []);
         else this.#entries.set(key, entry);
       }
-    }).catch(this.#told.report);
+    }).catch((error: unknown) => {
+      this.#isBehind = true;
+      this.#told.report(error);
+    });
     this.#sendWhatMayGo();
   }
 
   #sendWhatMayGo(): void {
-    if (!this.#isSender) return;
-    const now = Date.now();
+    if (!this.#turn) return;
+    const now = performance.now();
     const busy = new Set([...this.#onTheirWay].map((entry) => this.#place(entry)));
     for (const [place, until] of this.#waits) if (until <= now && !busy.has(place)) this.#waits.delete(place);
     for (const entry of this.#entries.values()) {
@@ -153,9 +158,9 @@ export class Outbox {
 
   #lookAgain(now: number): void {
     clearTimeout(this.#timer);
-    if (this.#entries.size === 0) return;
+    if (this.#entries.size === 0 && !this.#isBehind) return;
     const times = [...this.#waits.values(), this.#pausedUntil].filter((time) => time > now);
-    this.#timer = setTimeout(() => this.#sendWhatMayGo(), Math.min(LOOK_MS, ...times.map((time) => time - now)));
+    this.#timer = setTimeout(() => (this.#isBehind ? void this.refresh() : this.#sendWhatMayGo()), Math.min(LOOK_MS, ...times.map((time) => time - now)));
   }
 
   /** The name of those that wait together: sends to a chat, however it is named; the reads of a chat; a recall for itself. */
@@ -232,7 +237,7 @@ export class Outbox {
 
   #later(entry: Entry, { code, retryAfterMs = 1_000, behind }: Refused): void {
     const grown = behind === undefined ? Math.min(retryAfterMs * 2 ** entry.refusals++, WAIT_MAX_MS) : retryAfterMs;
-    const until = Date.now() + Math.max(retryAfterMs, grown);
+    const until = performance.now() + Math.max(retryAfterMs, grown);
     entry.isRefused = true;
     const place = this.#place(entry);
     this.#waits.set(place, Math.max(until, this.#waits.get(place) ?? 0));

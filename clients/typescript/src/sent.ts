@@ -4,7 +4,6 @@
  * lost and nothing is asked for twice. The newest messages are kept; older ones that wait for nothing here are forgotten.
  */
 
-import type { Channel } from "./locks.js";
 import { Listeners } from "./observable.js";
 import type { RecipientStatus, SendData, SentData, StatusData } from "./protocol.js";
 import type { Storage, Transaction } from "./storage/storage.js";
@@ -56,23 +55,20 @@ export function summary(message: SentMessage): StatusSummary {
 
 export class SentMessages extends Listeners<SentMessage> {
   readonly #storage: Storage;
-  readonly #channel: Channel;
+  readonly #share: (changed: SentMessage[]) => void;
   readonly #messages = new Map<string, SentMessage>();
 
-  constructor(storage: Storage, channel: Channel) {
+  /** `share` tells the other clients of the storage, which `take` it. */
+  constructor(storage: Storage, share: (changed: SentMessage[]) => void) {
     super();
     this.#storage = storage;
-    this.#channel = channel;
-    channel.addEventListener("message", ({ data }) => {
-      const { sent } = data as { sent?: SentMessage[] };
-      if (sent) this.#take(sent);
-    });
+    this.#share = share;
   }
 
   /** Reads what an earlier run has stored. */
   async load(): Promise<void> {
     const entries = await this.#storage.transaction((tx) => tx.entries(SENT_TABLE));
-    this.#take(entries.map(([, message]) => message as SentMessage));
+    this.take(entries.map(([, message]) => message as SentMessage));
   }
 
   get(messageId: string): SentMessage | undefined {
@@ -93,9 +89,9 @@ export class SentMessages extends Listeners<SentMessage> {
       recipients: {},
       ...known,
       state: "pending",
-      ...(data.chatId === undefined ? {} : { chatId: data.chatId }),
-      ...(data.to === undefined ? {} : { to: data.to }),
-      ...(expected === undefined ? {} : { expected }),
+      ...(data.chatId !== undefined && { chatId: data.chatId }),
+      ...(data.to !== undefined && { to: data.to }),
+      ...(expected !== undefined && { expected }),
     };
     await tx.put(SENT_TABLE, message.messageId, message);
     await this.#forgetOldest(tx);
@@ -113,8 +109,8 @@ export class SentMessages extends Listeners<SentMessage> {
   /** Tells of what a transaction has changed, here and to the other clients of the storage. */
   publish(changed: SentMessage[]): void {
     if (changed.length === 0) return;
-    this.#take(changed);
-    this.#channel.postMessage({ sent: changed });
+    this.take(changed);
+    this.#share(changed);
   }
 
   /** The service has stored it. */
@@ -155,7 +151,8 @@ export class SentMessages extends Listeners<SentMessage> {
     return this.list().filter(isMeant).map((one) => one.messageId);
   }
 
-  #take(messages: SentMessage[]): void {
+  /** Tells of what has changed, here alone. */
+  take(messages: SentMessage[]): void {
     for (const message of messages) {
       this.#messages.set(message.messageId, message);
       this.tell(message);
@@ -178,6 +175,6 @@ const RANKS: RecipientStatus[] = ["sent", "delivered", "read", "expired", "faile
 function raised(message: SentMessage, { userId }: { userId: string }, status: RecipientStatus, reason?: string): boolean {
   const known = message.recipients[userId];
   if (known && reason !== "requeued" && RANKS.indexOf(known.status) >= RANKS.indexOf(status)) return false;
-  message.recipients[userId] = { status, ...(reason === undefined ? {} : { reason }) };
+  message.recipients[userId] = { status, ...(reason !== undefined && { reason }) };
   return true;
 }

@@ -1,6 +1,7 @@
 /**
  * One WebSocket from its opening to its end: frames out, frames in, answers matched to questions by their `id`, and a watch over silence. Browsers
- * show no pings to a script, so it asks with a frame when nothing has come for a while. It knows nothing of what the frames say.
+ * show no pings to a script, so it asks with a frame when nothing has come for a while. Times are those of the monotonic clock, which nobody sets;
+ * the time of day only makes it ask. It knows nothing of what the frames say.
  */
 
 import type { End } from "./comeback.js";
@@ -19,11 +20,10 @@ export interface WebSocketLike {
 
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
 
-/** Time from the opening to `ready`. */
-const OPEN_MS = 15_000;
-/** Silence after which it asks, and after which it gives up. */
+/** Silence after which it asks. */
 const ASK_MS = 30_000;
-const SILENT_MS = 45_000;
+/** Time from the opening to `ready`, and from that question to whatever comes. */
+const WAIT_MS = 15_000;
 /** Time for an answer. Sends may wait for the rate of their user meanwhile. */
 const ANSWER_MS = 90_000;
 const LOOK_MS = 5_000;
@@ -40,10 +40,13 @@ export class Socket {
   readonly #socket: WebSocketLike;
   readonly #hear: (frame: Frame) => void;
   readonly #questions = new Map<string, Question>();
-  readonly #openedAt = Date.now();
   readonly #watch: ReturnType<typeof setInterval>;
   #finish!: (end: End) => void;
-  #heardAt = Date.now();
+  /** The last frame on both clocks: the monotonic one may stand still while the machine sleeps. */
+  #heardAt = 0;
+  #heardOnDay = 0;
+  /** It waits since then: for `ready`, or for anything after it has asked. */
+  #waitsSince: number | undefined = performance.now();
   #isReady = false;
   #isOver = false;
   #lastId = 0;
@@ -70,7 +73,7 @@ export class Socket {
     if (this.#isOver) return Promise.reject(lost());
     const id = `q${++this.#lastId}`;
     return new Promise((resolve, reject) => {
-      this.#questions.set(id, { resolve, reject, askedAt: Date.now() });
+      this.#questions.set(id, { resolve, reject, askedAt: performance.now() });
       this.#socket.send(JSON.stringify({ event, id, data }));
     });
   }
@@ -87,17 +90,17 @@ export class Socket {
 
   /** Asks whether the connection lives, for a page that was asleep. */
   probe(): void {
-    if (!this.#isReady || this.#isOver) return;
-    this.#heardAt = Math.min(this.#heardAt, Date.now() - ASK_MS);
+    if (!this.#isReady) return;
+    this.#waitsSince ??= performance.now();
     this.tell("ping", {});
-    setTimeout(() => this.#look(), SILENT_MS - ASK_MS + 100);
   }
 
   #take(data: unknown): void {
     if (this.#isOver || typeof data !== "string") return;
-    this.#heardAt = Date.now();
+    [this.#heardAt, this.#heardOnDay] = [performance.now(), Date.now()];
     const frame = JSON.parse(data) as Frame;
     if (frame.event === "ready") this.#isReady = true;
+    if (this.#isReady) this.#waitsSince = undefined;
     if (frame.event === "server:draining") this.#reconnectAfterMs = (frame.data as { reconnectAfterMs: number }).reconnectAfterMs;
     const question = frame.id === undefined ? undefined : this.#questions.get(String(frame.id));
     if (question) this.#answer(String(frame.id), question, frame);
@@ -112,12 +115,12 @@ export class Socket {
   }
 
   #look(): void {
-    const now = Date.now();
+    const now = performance.now();
     const oldest = this.#questions.values().next().value;
-    if (!this.#isReady && now - this.#openedAt > OPEN_MS) this.drop(1006, "not_ready");
-    else if (oldest && now - oldest.askedAt > ANSWER_MS) this.drop(1006, "no_answer");
-    else if (this.#isReady && now - this.#heardAt > SILENT_MS) this.drop(1006, "silent");
-    else if (this.#isReady && now - this.#heardAt > ASK_MS) this.tell("ping", {});
+    if (oldest && now - oldest.askedAt > ANSWER_MS) this.drop(1006, "no_answer");
+    else if (this.#waitsSince === undefined) {
+      if (Math.max(now - this.#heardAt, Date.now() - this.#heardOnDay) > ASK_MS) this.probe();
+    } else if (now - this.#waitsSince > WAIT_MS) this.drop(1006, this.#isReady ? "silent" : "not_ready");
   }
 
   #end(code: number, reason: string): void {
@@ -143,6 +146,7 @@ export class Refused extends Refusal {
   }
 }
 
-function lost(): Refusal {
-  return new Refusal("connection_lost", "the connection has ended before the answer came");
+/** Of a question without a connection, and of one whose answer did not come before its end. */
+export function lost(): Refusal {
+  return new Refusal("connection_lost", "there is no connection");
 }

@@ -1,6 +1,7 @@
 /**
  * The token of a client: a text, or a function that fetches one. Says when the next one is due. It reads `exp` from the token without judging it,
- * and takes the service's clock from `ready`, because the clock of the machine may be wrong.
+ * and takes the service's clock from `ready`, because the clock of the machine may be wrong. From there it counts by the monotonic clock, because
+ * the other one may be set.
  */
 
 /** Before its end a token is renewed by this much, or by half of its life where that is less. */
@@ -13,7 +14,7 @@ export class Token {
   readonly #source: TokenSource;
   #last: string | undefined;
   #expMs: number | undefined;
-  #aheadOfHereMs = 0;
+  #aheadOfHereMs = Date.now() - performance.now();
 
   constructor(source: TokenSource) {
     this.#source = source;
@@ -33,12 +34,12 @@ export class Token {
 
   /** `serverTime` of `ready`, RFC 3339. */
   hearTime(serverTime: string): void {
-    this.#aheadOfHereMs = Date.parse(serverTime) - Date.now();
+    this.#aheadOfHereMs = Date.parse(serverTime) - performance.now();
   }
 
   /** The time of day by the service's clock, in ms. */
   now(): number {
-    return Date.now() + this.#aheadOfHereMs;
+    return performance.now() + this.#aheadOfHereMs;
   }
 
   /** In how many ms to renew it; `undefined` where it cannot be renewed, or does not say when it ends. */

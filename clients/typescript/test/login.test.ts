@@ -1,56 +1,13 @@
 /** A login against a stand-in for the service: the age of tokens, one refresh at a time, lost answers, refusals, tabs, and the store. */
 
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { inspect } from "node:util";
-import { isRetryable, localStorageLogins, Login, memoryLogins, type LoginOptions, type LoginStore, type SignedOut, type StoredLogin } from "../src/accounts/index.js";
-import { Refusal, type Channel } from "../src/index.js";
-import { FakeAccounts, FakeClock, mintedFor, refusalOf } from "./support/accounts.js";
+import { isRetryable, localStorageLogins, memoryLogins, type LoginStore, type StoredLogin } from "../src/accounts/index.js";
+import type { Channel } from "../src/index.js";
+import { FakeAccounts, mintedFor, refusalOf } from "./support/accounts.js";
+import { is, loggedIn, refused, world } from "./support/logins.js";
 import { Log, until } from "./support/signals.js";
-
-const opened: Login[] = [];
-after(() => opened.forEach((login) => login.close()));
-
-interface World {
-  accounts: FakeAccounts;
-  clock: FakeClock;
-  store: LoginStore;
-  errors: Log<unknown>;
-  ends: Log<SignedOut>;
-  login: Login;
-  /** Another tab: it has the store, the service and the machine in common. */
-  tab(options?: Partial<LoginOptions>): Login;
-}
-
-function world(options: Partial<LoginOptions> & { accounts?: FakeAccounts } = {}): World {
-  const { accounts = new FakeAccounts(), store = memoryLogins() } = options;
-  const [clock, errors, ends] = [new FakeClock(), new Log<unknown>(), new Log<SignedOut>()];
-  const tab = (more: Partial<LoginOptions> = {}): Login => {
-    const login = new Login({ url: "https://chat.example.com", fetch: accounts.fetch, clock, onError: errors.add, ...options, store, ...more });
-    login.signedOut.subscribe(ends.add);
-    opened.push(login);
-    return login;
-  };
-  return { accounts, clock, store, errors, ends, tab, login: tab() };
-}
-
-async function loggedIn(options: Parameters<typeof world>[0] = {}): Promise<World> {
-  const all = world(options);
-  await all.login.logIn({ userId: "anna", password: "right" });
-  return all;
-}
-
-/** The refusal that a promise rejects with. */
-async function refused(promise: Promise<unknown>): Promise<Refusal> {
-  const error: unknown = await promise.then(
-    () => assert.fail("it was not refused"),
-    (error: unknown) => error,
-  );
-  assert.ok(error instanceof Refusal, inspect(error));
-  return error;
-}
-
-const is = (login: Login, name: string): Promise<void> => until(name, login.state, () => login.state.value.name === name);
 
 test("an account is registered and logged in, and has a token", async () => {
   const { login, accounts } = world();

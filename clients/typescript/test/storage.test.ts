@@ -1,7 +1,7 @@
 /** The three storages keep the same promises: what a transaction wrote is there as a whole, and what threw has left nothing. */
 
 import assert from "node:assert/strict";
-import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import "fake-indexeddb/auto";
@@ -121,4 +121,94 @@ test("object stores of the application take part in the transaction of the datab
   await assert.rejects(failing, /no/);
   const keys = database.transaction("notes").objectStore("notes").getAllKeys();
   assert.deepEqual(await new Promise((resolve) => (keys.onsuccess = () => resolve(keys.result))), [1]);
+});
+
+/** A factory of databases. The openings that a test names fail. */
+function failing(fails: (opening: number) => Error | undefined): { factory: IDBFactory; opened: IDBDatabase[] } {
+  const opened: IDBDatabase[] = [];
+  let openings = 0;
+  const open = (name: string, version?: number): IDBOpenDBRequest => {
+    const error = fails(++openings);
+    if (error?.name === "SecurityError") throw error;
+    if (error) return refused(error);
+    const request = indexedDB.open(name, version);
+    request.addEventListener("success", () => opened.push(request.result));
+    return request;
+  };
+  return { factory: { open } as unknown as IDBFactory, opened };
+}
+
+function refused(error: Error): IDBOpenDBRequest {
+  const request = { error } as unknown as IDBOpenDBRequest;
+  queueMicrotask(() => request.onerror!(new Event("error")));
+  return request;
+}
+
+const put = (storage: Storage, key: string): Promise<void> => storage.transaction((tx) => tx.put("one", key, 1));
+const keysOf = async (storage: Storage): Promise<string[]> => (await storage.transaction((tx) => tx.entries("one"))).map(([key]) => key);
+
+test("a database that cannot be opened, at once or later, fails the transactions of that time alone", async () => {
+  for (const name of ["UnknownError", "SecurityError"]) {
+    const { factory, opened } = failing((opening) => (opening === 1 ? Object.assign(new Error("no disk"), { name }) : undefined));
+    const storage = indexedDbStorage({ name: crypto.randomUUID(), factory });
+    await Promise.all([assert.rejects(put(storage, "a"), /no disk/), name === "UnknownError" && assert.rejects(put(storage, "b"), /no disk/)]);
+    await Promise.all([put(storage, "c"), put(storage, "d")]);
+    assert.deepEqual(await keysOf(storage), ["c", "d"]);
+    assert.equal(opened.length, 1, "it is opened once for all");
+  }
+});
+
+test("a database that the browser has closed is opened again", async () => {
+  const { factory, opened } = failing(() => undefined);
+  const storage = indexedDbStorage({ name: crypto.randomUUID(), factory });
+  await put(storage, "a");
+  opened[0]!.close();
+  opened[0]!.onclose!(new Event("close"));
+  await put(storage, "b");
+  // Some browsers lose a database and do not say so.
+  opened[1]!.close();
+  await assert.rejects(put(storage, "lost"), { name: "InvalidStateError" });
+  await put(storage, "c");
+  assert.deepEqual([await keysOf(storage), opened.length], [["a", "b", "c"], 3]);
+});
+
+test("a database is closed for another tab that deletes it, and the next transaction begins with an empty one", async () => {
+  const { factory, opened } = failing(() => undefined);
+  const storage = indexedDbStorage({ name: crypto.randomUUID(), factory });
+  await put(storage, "a");
+  const isBlocked = await new Promise((resolve, reject) => {
+    const deleting = indexedDB.deleteDatabase(storage.name);
+    deleting.onsuccess = () => resolve(false);
+    deleting.onblocked = () => resolve(true);
+    deleting.onerror = () => reject(deleting.error);
+  });
+  assert.equal(isBlocked, false);
+  await put(storage, "b");
+  assert.deepEqual([await keysOf(storage), opened.length], [["b"], 2]);
+});
+
+test("a database of the application is not opened in its place where it was closed", async () => {
+  const { factory, opened } = failing(() => undefined);
+  const own = indexedDbStorage({ name: crypto.randomUUID(), factory });
+  await put(own, "a");
+  const storage = indexedDbStorage({ database: opened[0]!, factory });
+  await put(storage, "b");
+  opened[0]!.close();
+  for (const key of ["c", "d"]) await assert.rejects(put(storage, key), { name: "InvalidStateError" });
+  assert.equal(opened.length, 1);
+});
+
+test("a file that cannot be read or locked is free for the next try", async () => {
+  const folder = temporaryFolder();
+  const path = join(folder, "client.log");
+  mkdirSync(path);
+  await assert.rejects(fileStorage(path), { code: "EISDIR" });
+  rmSync(path, { recursive: true });
+  mkdirSync(`${path}.lock`);
+  for (let times = 0; times < 2; times++) await assert.rejects(fileStorage(path), { code: "EISDIR" });
+  rmSync(`${path}.lock`, { recursive: true });
+  const storage = await fileStorage(path);
+  await put(storage, "a");
+  assert.deepEqual(await keysOf(storage), ["a"]);
+  await storage.close();
 });

@@ -13,12 +13,15 @@ import { isRetryable, patiently, type Patience } from "../retry.js";
 import type { Account, EndedLogins, LoginData, LoginTokens, PasswordData } from "../wire.js";
 import { Held, momentOf, platformClock, type Clock } from "./held.js";
 import { Pause } from "./pause.js";
-import { isLogin, memoryLogins, type LoginStore } from "./store.js";
+import { isLogin, memoryLogins, type LoginStore, type StoredLogin } from "./store.js";
 import { Tabs, type Told } from "./tabs.js";
 
 /** A store may show an old state for a moment: bound of the wait for the new one, and the pause between two looks. */
 const LOOK_MS = 5_000;
 const LOOK_AGAIN_MS = 50;
+/** The pause before a store that failed at the start is read again doubles from this to that. */
+const LOAD_AGAIN_MS = 500;
+const LOAD_AGAIN_MAX_MS = 30_000;
 
 export interface LoginOptions {
   /** Address of the service, that of `connect`. */
@@ -69,7 +72,9 @@ export class Login {
   readonly #clock: Clock;
   readonly #pause: Pause;
   readonly #tabs: Tabs;
-  readonly #loaded: Promise<unknown>;
+  /** The first try to read the store is over. */
+  readonly #loaded: Promise<void>;
+  #loading: ReturnType<typeof setTimeout> | undefined;
   /** Refresh tokens of logins that have ended here, and of which the service may not know yet. */
   readonly #ended = new Set<string>();
   #held: Held | undefined;
@@ -92,26 +97,14 @@ export class Login {
       this.#heed(told).catch((error: unknown) => this.#report(error));
     });
     // Without the lock: who opens a tab does not wait for the refresh of another one.
-    this.#loaded = this.#newest().catch((error: unknown) => this.#report(error));
+    this.#loaded = this.#load(() => this.#newest());
   }
 
   /**
    * An access token that is good for a while, for `connect` and for requests of the application. `refused` is one that the service has refused: then
    * it is another one. Rejects with `signed_out` or `login_ended` where somebody has to log in, and else with what passes (`isRetryable`).
    */
-  readonly token = async (refused?: string): Promise<string> => {
-    await this.#loaded;
-    this.#refused = refused ?? this.#refused;
-    if (this.#held && !this.#isUnsaved && this.#isFit(this.#held)) return this.#held.login.accessToken;
-    try {
-      return (await this.#refresh()).login.accessToken;
-    } catch (error) {
-      const held = this.#held;
-      if (!held?.isAlive || held.login.accessToken === this.#refused || isSignedOut(error)) throw error;
-      this.#report(error);
-      return held.login.accessToken;
-    }
-  };
+  readonly token = async (refused?: string): Promise<string> => (await this.#current(refused)).accessToken;
 
   /** Makes an account. It logs nobody in. Resolves with its name as the service has it. */
   async register(account: NewAccount, patience: Patience = {}): Promise<string> {
@@ -124,7 +117,8 @@ export class Login {
     const held = await patiently(patience, () => this.#ask("/login", who));
     await this.#loaded;
     await this.#tabs.alone(async () => {
-      const before = await this.#newest();
+      // The service has made the login already. Where the store cannot be read nothing stands in it, as far as is known.
+      const before = await this.#newest().catch((error: unknown) => (this.#report(error), this.#held));
       await this.#keep(held);
       if (before) this.#ended.add(before.login.refreshToken);
     });
@@ -141,36 +135,31 @@ export class Login {
 
   /** All other logins of the user end. Resolves with how many there were. */
   async changePassword(change: PasswordData, patience: Patience = {}): Promise<number> {
-    return this.#asUser("/password", change, patience);
+    return (await this.#asUser("/password", change, patience)).ended;
   }
 
   /**
    * Ends the login here at once, and at the service. Where the service could not be told it rejects, and nobody is logged in here all the same;
-   * called again it tells the service once more.
+   * called again it tells the service once more. Another user who has logged in meanwhile, in another tab, stays.
    */
   async logOut(patience: Patience = {}): Promise<void> {
     await this.#loaded;
-    await this.#tabs.alone(async () => {
-      const held = await this.#newest();
-      if (!held) return;
-      this.#ended.add(held.login.refreshToken);
-      await this.#forget("logged_out");
-    });
+    const held = await this.#forgetUser(this.#held?.login.userId);
+    if (held) this.#ended.add(held.login.refreshToken);
     await this.#tellEnded(patience);
   }
 
   /** Ends all logins of the user, this one too. Resolves with how many there were. Where it rejects this one goes on. */
   async logOutEverywhere(patience: Patience = {}): Promise<number> {
-    const ended = await this.#asUser("/logout-everywhere", undefined, patience);
-    await this.#tabs.alone(async () => {
-      if (await this.#newest()) await this.#forget("logged_out");
-    });
+    const { ended, userId } = await this.#asUser("/logout-everywhere", undefined, patience);
+    await this.#forgetUser(userId);
     return ended;
   }
 
-  /** Hears no other tabs any more. It logs nobody out. */
+  /** Hears no other tabs any more, and reads no store again. It logs nobody out. */
   close(): void {
     this.#tabs.close();
+    clearTimeout(this.#loading);
   }
 
   #post(path: string, body: object): Promise<unknown> {
@@ -185,10 +174,50 @@ export class Login {
     return Held.answered(tokens, asked, this.#clock);
   }
 
-  async #asUser(path: string, body: object | undefined, patience: Patience): Promise<number> {
+  /** Asks with tokens of one user alone, whoever logs in meanwhile. */
+  async #asUser(path: string, body: object | undefined, patience: Patience): Promise<EndedLogins & { userId: string }> {
     const request = { method: "POST", path: `/v1/accounts${path}`, ...(body && { body }) };
-    const { ended } = (await patiently(patience, () => this.#http.askAs(this.token, request))) as EndedLogins;
-    return ended;
+    await this.#loaded;
+    let userId = this.#held?.login.userId;
+    const source = async (refused?: string): Promise<string> => {
+      const login = await this.#current(refused);
+      userId ??= login.userId;
+      if (login.userId !== userId) throw new Refusal("signed_out", "another user has logged in");
+      return login.accessToken;
+    };
+    const { ended } = (await patiently(patience, () => this.#http.askAs(source, request))) as EndedLogins;
+    return { ended, userId: userId! };
+  }
+
+  /** Reads the store for the first time, and again after a pause where that fails. */
+  async #load(read: () => Promise<unknown>, pauseMs: number = LOAD_AGAIN_MS): Promise<void> {
+    try {
+      await read();
+    } catch (error) {
+      this.#report(error);
+      if (this.#tabs.isClosed) return;
+      this.#loading = setTimeout(() => {
+        if (this.state.value.name !== "loading") return;
+        void this.#load(() => this.#tabs.alone(() => this.#newest()), Math.min(2 * pauseMs, LOAD_AGAIN_MAX_MS));
+      }, pauseMs);
+      // In Node it would keep the program from ending.
+      (this.#loading as unknown as { unref?: () => void }).unref?.();
+    }
+  }
+
+  /** The login with an access token that is good for a while, as `token` says it. */
+  async #current(refused: string | undefined): Promise<StoredLogin> {
+    await this.#loaded;
+    this.#refused = refused ?? this.#refused;
+    if (this.#held && !this.#isUnsaved && this.#isFit(this.#held)) return this.#held.login;
+    try {
+      return (await this.#refresh()).login;
+    } catch (error) {
+      const held = this.#held;
+      if (!held?.isAlive || held.login.accessToken === this.#refused || isSignedOut(error)) throw error;
+      this.#report(error);
+      return held.login;
+    }
   }
 
   #isFit(held: Held): boolean {
@@ -219,7 +248,8 @@ export class Login {
       // Where tabs have no lock in common one of them may have used the token first, or have logged in since.
       const newest = await this.#newest();
       if (newest && newest.login.id !== held.login.id) return newest;
-      await this.#forget("login_ended");
+      // Or somebody has emptied the store.
+      if (newest) await this.#forget(newest, "login_ended");
       throw error;
     } finally {
       settle(isUsed);
@@ -279,8 +309,22 @@ export class Login {
     }
   }
 
-  async #forget(reason: SignOutReason): Promise<void> {
-    const { id } = this.#held!.login;
+  /** Ends the login of this user, or of any where it is not known which one. Resolves with the login that it ended. */
+  async #forgetUser(userId: string | undefined): Promise<Held | undefined> {
+    return this.#tabs.alone(async () => {
+      const held = await this.#newest().catch((error: unknown) => {
+        // The store cannot be read. The end of what is held here is the end of it.
+        if (!this.#held) throw error;
+        this.#report(error);
+        return this.#held;
+      });
+      if (!held || held.login.userId !== (userId ?? held.login.userId)) return undefined;
+      await this.#forget(held, "logged_out");
+      return held;
+    });
+  }
+
+  async #forget({ login: { id } }: Held, reason: SignOutReason): Promise<void> {
     this.#isUnsaved = false;
     this.#gone = id;
     this.#end(reason);

@@ -20,7 +20,12 @@ export async function fileStorage(path: string): Promise<FileStorage> {
   await mkdir(dirname(absolute), { recursive: true });
   await lock(`${absolute}.lock`);
   const storage = new FileStorage(absolute);
-  await storage.load();
+  try {
+    await storage.load();
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
   return storage;
 }
 
@@ -104,9 +109,12 @@ export class FileStorage extends MemoryStorage {
   async #rewrite(): Promise<void> {
     const lines = [...this.tables].map(([table, rows]) => JSON.stringify([...rows].map(([key, value]) => [table, key, value])));
     const next = await open(`${this.#path}.new`, "w");
-    await next.writeFile(lines.map((line) => `${line}\n`).join(""));
-    await next.datasync();
-    await next.close();
+    try {
+      await next.writeFile(lines.map((line) => `${line}\n`).join(""));
+      await next.datasync();
+    } finally {
+      await next.close();
+    }
     await rename(`${this.#path}.new`, this.#path);
     await this.#log?.close();
     this.#log = await open(this.#path, "a");
@@ -129,18 +137,27 @@ async function readIfThere(path: string): Promise<string> {
   });
 }
 
-/** Takes the lock, also from a process that is gone. */
+/** Takes the lock of this process and that of the machine. */
 async function lock(path: string): Promise<void> {
   if (held.has(path)) throw new Error(`${path}: this process has this file open already`);
   held.add(path);
+  try {
+    await lockFile(path);
+  } catch (error) {
+    held.delete(path);
+    throw error;
+  }
+}
+
+/** Also takes it from a process that is gone. */
+async function lockFile(path: string): Promise<void> {
   try {
     await writeFile(path, String(process.pid), { flag: "wx" });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     const holder = Number(await readFile(path, "utf8"));
-    if (!isAlive(holder)) return writeFile(path, String(process.pid));
-    held.delete(path);
-    throw new Error(`${path}: process ${holder} has this file; end it, or remove the lock if it is another program's process`);
+    if (isAlive(holder)) throw new Error(`${path}: process ${holder} has this file; end it, or remove the lock if it is another program's process`);
+    await writeFile(path, String(process.pid));
   }
 }
 

@@ -1,7 +1,8 @@
 /**
  * Storage in IndexedDB, for browsers. All tables lie in one object store, under keys of table and key. An application that writes to object stores
  * of its own hands in its database and their names, and finds the transaction as `native`. IndexedDB ends a transaction that waits for
- * anything else: await nothing in it but its own reads and writes.
+ * anything else: await nothing in it but its own reads and writes. A database that was opened here is opened again by the next transaction where it
+ * could not be, where the browser has closed it, and where another tab wanted it deleted.
  */
 
 import type { Storage, Transaction } from "./storage.js";
@@ -22,12 +23,24 @@ export interface IndexedDbOptions {
 export function indexedDbStorage(options: IndexedDbOptions = {}): Storage {
   const name = options.database?.name ?? options.name ?? "restante";
   const stores = [STORE, ...(options.stores ?? [])];
-  let database: Promise<IDBDatabase> | undefined = options.database && Promise.resolve(options.database);
+  const given = options.database && Promise.resolve(options.database);
+  let database: Promise<IDBDatabase> | undefined = given;
+  const forget = (): void => {
+    database = given;
+  };
+  const begin = async (): Promise<IDBTransaction> => {
+    try {
+      database ??= open(name, options.factory ?? indexedDB, forget);
+      return (await database).transaction(stores, "readwrite", { durability: "strict" });
+    } catch (error) {
+      forget();
+      throw error;
+    }
+  };
   return {
     name,
     async transaction(work) {
-      const opened = await (database ??= open(name, options.factory ?? indexedDB));
-      const native = opened.transaction(stores, "readwrite", { durability: "strict" });
+      const native = await begin();
       const committed = ended(native);
       committed.catch(() => undefined);
       try {
@@ -77,10 +90,17 @@ class IndexedDbTransaction implements Transaction {
   }
 }
 
-function open(name: string, factory: IDBFactory): Promise<IDBDatabase> {
+/** `forget` is called when it is closed again: by the browser, or for another tab that wants it deleted. */
+async function open(name: string, factory: IDBFactory, forget: () => void): Promise<IDBDatabase> {
   const request = factory.open(name, 1);
   request.onupgradeneeded = () => request.result.createObjectStore(STORE);
-  return done(request);
+  const opened = await done(request);
+  opened.onclose = forget;
+  opened.onversionchange = () => {
+    opened.close();
+    forget();
+  };
+  return opened;
 }
 
 function done<T>(request: IDBRequest<T>): Promise<T> {

@@ -4,6 +4,9 @@
  * other name, in the same transaction. An application with a database of its own implements these two interfaces over it.
  */
 
+/** The table of what each client of a storage has once: its user, its cursors, the last key of its outbox. */
+export const STATE_TABLE = "restante:state";
+
 /** Reads and writes within one transaction. Reads see the writes before them. */
 export interface Transaction {
   get(table: string, key: string): Promise<unknown>;

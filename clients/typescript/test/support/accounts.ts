@@ -4,7 +4,7 @@
  */
 
 import type { Clock, Fetch } from "../../src/accounts/index.js";
-import { Log } from "./signals.js";
+import { Log, until } from "./signals.js";
 
 /** The fate of one request: done and answered; done, and its answer lost; not done; or answered so without being done. */
 export type Fate = "answer" | "lose" | "fail" | Response;
@@ -50,6 +50,7 @@ export class FakeAccounts {
   fates: Fate[] = [];
   /** Requests wait for it before they are done. */
   gate: Promise<void> = Promise.resolve();
+
   /** The token before counts once more. */
   hasGrace = false;
   /** Everything that was given out, and must be found nowhere. */
@@ -60,6 +61,15 @@ export class FakeAccounts {
 
   constructor(mint: (userId: string) => string = mintedFor(900)) {
     this.#mint = mint;
+  }
+
+  /** Holds back the next request to a path. `begun` resolves when it is there; those behind it are not held. */
+  hold(path: string): { begun: Promise<void>; release: () => void } {
+    let release = (): void => undefined;
+    this.gate = new Promise((resolve) => (release = resolve));
+    const count = this.count(path);
+    const begun = until(`a request to ${path}`, this.asked, () => this.count(path) > count).then(() => void (this.gate = Promise.resolve()));
+    return { begun, release };
   }
 
   /** Requests to a path, such as `refresh`. */
@@ -74,18 +84,19 @@ export class FakeAccounts {
   readonly fetch: Fetch = async (url, init) => {
     const path = url.split("/v1/accounts")[1]!.slice(1);
     const body = JSON.parse(String(init.body ?? "{}")) as Record<string, string>;
-    this.asked.add({ path, body, authorization: new Headers(init.headers).get("authorization") });
+    const authorization = new Headers(init.headers).get("authorization");
+    this.asked.add({ path, body, authorization });
     const fate = this.fates.shift() ?? "answer";
     await this.gate;
     if (fate instanceof Response) return fate;
     // An error of a `fetch` of the application may quote anything.
     if (fate === "fail") throw new TypeError(`fetch failed: ${String(init.body)}`);
-    const answer = this.#answer(path, body);
+    const answer = this.#answer(path, body, authorization);
     if (fate === "lose") throw new TypeError(`fetch failed: ${String(init.body)}`);
     return answer;
   };
 
-  #answer(path: string, body: Record<string, string>): Response {
+  #answer(path: string, body: Record<string, string>, authorization: string | null): Response {
     switch (path) {
       case "":
         return Response.json({ userId: body.userId }, { status: 201 });
@@ -97,10 +108,16 @@ export class FakeAccounts {
         this.#logins = this.#logins.filter((login) => login.refreshToken !== body.refreshToken);
         return Response.json({});
       case "logout-everywhere":
-        return Response.json({ ended: this.#logins.splice(0).length });
+        return Response.json({ ended: this.#endAll(userOf(authorization!)) });
       default:
         return body.password === "right" ? Response.json({ ended: 0 }) : refusalOf(401, "bad_credentials");
     }
+  }
+
+  #endAll(userId: string): number {
+    const before = this.#logins.length;
+    this.#logins = this.#logins.filter((login) => login.userId !== userId);
+    return before - this.#logins.length;
   }
 
   #begin(userId: string): Response {
@@ -138,4 +155,8 @@ export function mintedFor(seconds: number): (userId: string) => string {
     const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
     return `${part({ alg: "none" })}.${part({ sub, jti: String(++made), iat: 1_700_000_000, exp: 1_700_000_000 + seconds })}.signature`;
   };
+}
+
+function userOf(authorization: string): string {
+  return (JSON.parse(Buffer.from(authorization.split(".")[1]!, "base64url").toString()) as { sub: string }).sub;
 }
