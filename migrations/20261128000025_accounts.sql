@@ -158,7 +158,7 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  v_now   timestamptz := clock_timestamp();
+  v_now   timestamptz;
   v_login record;
 begin
   perform restante_needs_read_committed();
@@ -168,6 +168,8 @@ begin
   if not found then
     return;
   end if;
+  -- Under the lock: one that has waited while the other client was renewed comes after it, and not within a grace of no length.
+  v_now := clock_timestamp();
   name := v_login.name;
   login_id := v_login.id;
   if v_login.ends_at <= v_now then

@@ -225,6 +225,8 @@ metrics! {
         "Revocations of tokens that count, as this node keeps them in memory, by operators (a user with revoked devices counts as one more), or by logins that have ended";
     account_requests: Labelled<Counter, 2> = labelled_by(["request", "outcome"], counter), "account_requests",
         "Requests about accounts, by request (register, login, refresh, password, logout, logout_everywhere) and outcome: done, or the code of the refusal";
+    password_hashes: Counter = counter(), "password_hashes",
+        "Hashes of passwords that this node has computed, to make one or to verify by it; a login with a name that nobody has takes one, too";
     job_held: Labelled<Gauge> = labelled("job", gauge), "job_held", "1 while this node holds the lease of a job that one node does for all, else 0";
 }
 

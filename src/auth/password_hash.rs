@@ -3,8 +3,9 @@
 
 use std::fmt;
 
-use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
+use argon2::password_hash::{self, Decimal, Ident, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Salt, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
+use prometheus_client::metrics::counter::Counter;
 
 use super::password::Password;
 use super::random;
@@ -34,8 +35,37 @@ pub enum Verified {
 /// Makes and verifies hashes at one cost. Cheap to clone.
 #[derive(Clone)]
 pub struct PasswordHasher {
-    argon2: Argon2<'static>,
+    argon2: CountedArgon2,
     nobodys: String,
+}
+
+/// Argon2, with the number of hashes that it has computed: each is counted where it is computed, be it made or verified.
+#[derive(Clone)]
+struct CountedArgon2 {
+    argon2: Argon2<'static>,
+    computed: Counter,
+}
+
+impl password_hash::PasswordHasher for CountedArgon2 {
+    type Params = Params;
+
+    /// At the cost of the hasher: as the trait has it, it would be at that of the library.
+    fn hash_password<'a>(&self, password: &[u8], salt: impl Into<Salt<'a>>) -> password_hash::Result<PasswordHash<'a>> {
+        self.computed.inc();
+        self.argon2.hash_password(password, salt)
+    }
+
+    fn hash_password_customized<'a>(
+        &self,
+        password: &[u8],
+        algorithm: Option<Ident<'a>>,
+        version: Option<Decimal>,
+        params: Params,
+        salt: impl Into<Salt<'a>>,
+    ) -> password_hash::Result<PasswordHash<'a>> {
+        self.computed.inc();
+        self.argon2.hash_password_customized(password, algorithm, version, params, salt)
+    }
 }
 
 impl PasswordHasher {
@@ -45,9 +75,16 @@ impl PasswordHasher {
     /// No hash has this cost.
     pub fn new(cost: HashCost) -> Result<Self, argon2::Error> {
         let params = Params::new(cost.memory_kib, cost.passes, Params::DEFAULT_P_COST, None)?;
-        let mut hasher = Self { argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params), nobodys: String::new() };
+        let argon2 = CountedArgon2 { argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params), computed: Counter::default() };
+        let mut hasher = Self { argon2, nobodys: String::new() };
         hasher.nobodys = hasher.hash_of(&random::bytes::<32>());
         Ok(hasher)
+    }
+
+    /// The same hasher, which counts from now on here each hash that it computes.
+    #[must_use]
+    pub fn counted_by(self, computed: Counter) -> Self {
+        Self { argon2: CountedArgon2 { computed, ..self.argon2 }, ..self }
     }
 
     /// The hash of a password, with a salt of its own.
@@ -78,7 +115,7 @@ impl PasswordHasher {
         let is_same = hash.algorithm == Algorithm::Argon2id.ident()
             && hash.version == Some(Version::V0x13.into())
             && Params::try_from(hash).is_ok_and(|params| {
-                let own = self.argon2.params();
+                let own = self.argon2.argon2.params();
                 (params.m_cost(), params.t_cost(), params.p_cost()) == (own.m_cost(), own.t_cost(), own.p_cost())
             });
         if is_same { Verified::Right } else { Verified::RightButOutdated }
@@ -112,6 +149,22 @@ mod tests {
         assert_eq!(hasher.verify(&password("a long sentencf"), Some(&hash)), Verified::Wrong);
         assert_eq!(hasher.verify(&password("a long sentence"), None), Verified::Wrong);
         assert_eq!(hasher.verify(&password("a long sentence"), Some("no hash")), Verified::Wrong);
+    }
+
+    /// Broken by an answer before anything was computed, and by a hash of nobody that is cheaper.
+    #[test]
+    fn a_password_for_an_account_that_nobody_has_takes_the_same_hash_as_a_wrong_one() {
+        let (computed, cost) = (Counter::default(), HashCost { memory_kib: 16, passes: 2 });
+        let hasher = PasswordHasher::new(cost).unwrap().counted_by(computed.clone());
+        let hash = hasher.hash(&password("a long sentence"));
+        assert_eq!(computed.get(), 1);
+        for known in [Some(hash.as_str()), Some("no hash"), None] {
+            let before = computed.get();
+            assert_eq!(hasher.verify(&password("another"), known), Verified::Wrong);
+            assert_eq!(computed.get() - before, 1, "{known:?}");
+        }
+        let cost_of = |hash: &str| hash.rsplitn(3, '$').last().map(str::to_owned);
+        assert_eq!(cost_of(&hasher.nobodys), cost_of(&hash));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::auth::{HashCost, LoginToken, Password, PasswordHasher, RefreshToken, 
 use crate::domain::{ExternalId, Revocation, Revoked};
 use crate::protocol::{Code, Fault};
 use crate::store::{self, BegunLogin, LoginTimes, NewLogin, Refreshed};
+use crate::telemetry::Metrics;
 use hashing::Hashing;
 
 /// A refused login is answered after this time at the earliest: reading an account, and a hash at another cost, would else show in it.
@@ -61,6 +62,11 @@ impl Accounts {
     pub fn new(settings: AccountSettings) -> Result<Self, argon2::Error> {
         let hashing = Hashing::new(PasswordHasher::new(settings.cost)?, settings.hashes_at_once);
         Ok(Self { settings, hashing })
+    }
+
+    /// The same, which count in these metrics each hash that they compute from now on.
+    pub(super) fn counted_in(self, metrics: &Metrics) -> Self {
+        Self { hashing: self.hashing.counted_by(metrics.password_hashes.clone()), ..self }
     }
 }
 

@@ -169,6 +169,7 @@ impl Service {
     /// Starts what bundles the reads of many sessions, until `stop` is cancelled.
     pub fn start(parts: Parts, settings: ServiceSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
         let Parts { store, delivery, hub, notifier, metrics, clock, revocations, accounts } = parts;
+        let accounts = accounts.map(|accounts| Arc::new(accounts.counted_in(&metrics)));
         let admission = AdmissionQueue::new(settings.pool_size, settings.openings_waiting_max, Arc::clone(&metrics));
         let fallback_poll = FallbackPoll::start(store.clone(), admission.clone(), settings.look_interval, tasks, stop);
         let low_watermarks = LowWatermarks::start(store.clone(), admission.clone(), tasks, stop);
@@ -192,7 +193,7 @@ impl Service {
             takes_ahead: TakesAhead::default(),
             tasks: tasks.clone(),
             revocations,
-            accounts: accounts.map(Arc::new),
+            accounts,
         }
     }
 

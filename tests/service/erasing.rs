@@ -269,6 +269,35 @@ async fn content_that_is_kept_stays_and_the_same_id_is_a_new_user_afterwards() {
     node.stop().await;
 }
 
+/// Broken by erasing only those who have come with a token: somebody whom others have named could not be taken out.
+#[tokio::test]
+async fn a_user_that_was_only_named_by_others_and_never_came_is_erased_as_any_other() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = Node::start(db.options()).await;
+    let mut ben = node.connect("ben").await;
+    let pair = ben.send("anna", "are you there?").await["chatId"].take();
+    let group = json!({"kind": "group", "title": "crew", "members": ["anna", "cleo"]});
+    let crew = node.api("ben").post("/v1/chats", group).await.1["chatId"].take();
+    let named = "select count(*) from users where external_id = 'anna' and is_current and came_at is null";
+    assert_eq!(number(&pool, named).await, 1);
+
+    let (status, answer) = node.admin().post(ERASURES, json!({"userId": "anna", "content": "empty"})).await;
+    assert_eq!((status, &answer["userId"]), (200, &json!("anna")), "{answer}");
+    let ended = ben.wait("the end", |frame| frame["data"]["status"] == "expired").await;
+    assert_eq!((&ended["data"]["chatId"], &ended["data"]["reason"]), (&pair, &json!("left")), "{ended}");
+    until_true(&pool, "select round = 2 from erasures").await;
+    run(&pool, "update erasures set asked_at = asked_at - interval '10 s'").await;
+    until_true(&pool, DONE).await;
+    assert_eq!(number(&pool, LEFT).await, 0);
+    let (_, crew) = node.api("ben").get(&format!("/v1/chats/{}", crew.as_str().unwrap())).await;
+    assert_eq!(crew["memberCount"], 2, "{crew}");
+    assert_ne!(ben.send("anna", "and you?").await["chatId"], pair, "the name is another user's");
+    assert_eq!(number(&pool, named).await, 1);
+    assert_consistent(&pool).await;
+    node.stop().await;
+}
+
 /// Broken by an act that anybody may do, and by a request that is taken for another one.
 #[tokio::test]
 async fn only_operators_erase_users_that_are_there_and_say_what_becomes_of_their_content() {

@@ -35,6 +35,7 @@ mod feeds_store;
 mod first_steps;
 mod floods;
 mod former_members;
+mod forwarded;
 mod handover;
 mod held;
 mod hostile;

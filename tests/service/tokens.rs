@@ -7,6 +7,8 @@ mod revocations;
 mod scopes;
 mod servers;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -83,6 +85,41 @@ async fn keys_of_a_file_count_as_long_as_they_are_in_it() {
     std::fs::write(file.path(), "{").unwrap();
     std::fs::write(file.path(), set_of(&all)).unwrap();
     until_answered(&node, &keys[0].token("anna"), 200).await;
+    node.stop().await;
+}
+
+/// A token of a secret, with this algorithm and with the id of a key or none.
+fn signed_with(algorithm: Algorithm, id: Option<&str>, secret: &[u8]) -> String {
+    let header = jsonwebtoken::Header { kid: id.map(str::to_owned), ..jsonwebtoken::Header::new(algorithm) };
+    jsonwebtoken::encode(&header, &claims("anna"), &jsonwebtoken::EncodingKey::from_secret(secret)).unwrap()
+}
+
+/// Broken by a file without its symmetric keys, by one of them that knows more than its `alg` says, or more than its length allows, and by a secret of
+/// the settings that knows more than HS256.
+#[tokio::test]
+async fn a_secret_of_a_file_opens_with_its_own_algorithms_and_that_of_the_settings_with_hs256() {
+    let (db, file) = (database().await, tempfile::NamedTempFile::new().unwrap());
+    let of_settings = crate::support::SECRET.as_bytes();
+    let [long, longer, unnamed] = [[7; 64].as_slice(), &[8; 64], &[9; 48]];
+    let key = |id: &str, secret: &[u8]| json!({"kty": "oct", "kid": id, "k": URL_SAFE_NO_PAD.encode(secret)});
+    let mut keys = [key("384", long), key("512", longer), key("unnamed", unnamed)];
+    (keys[0]["alg"], keys[1]["alg"]) = (json!("HS384"), json!("HS512"));
+    std::fs::write(file.path(), json!({"keys": keys}).to_string()).unwrap();
+    let node = Node::with(db.options(), |config| config.jwt_keys_file = Some(file.path().to_owned())).await;
+    let all = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+    for (id, secret, opens) in [
+        (Some("384"), long, [false, true, false]),
+        (Some("512"), longer, [false, false, true]),
+        (Some("unnamed"), unnamed, [true, true, false]),
+        (None, of_settings, [true, false, false]),
+    ] {
+        for (algorithm, opens) in all.into_iter().zip(opens) {
+            let expected = if opens { (200, String::new()) } else { (401, "not_authenticated".to_owned()) };
+            for named in [id, None] {
+                assert_eq!(answer(&node, &signed_with(algorithm, named, secret)).await, expected, "{id:?} {algorithm:?}, named {named:?}");
+            }
+        }
+    }
     node.stop().await;
 }
 

@@ -1,8 +1,11 @@
-//! The limits of one node on the tests' clock. How nodes tell one another: `meter` and the service's tests.
+//! The limits of one node on the tests' clock, and that each kind counts at a second node. How much, and how nodes reach one another: `meter` and the
+//! service's tests.
 
 use super::exchange::{heard, untold};
 use super::*;
-use crate::domain::RaisedLimit;
+use crate::bus::{Bus, Listing};
+use crate::domain::{NodeId, RaisedLimit};
+use crate::hub::Hub;
 
 const RATES: RateSettings = RateSettings {
     sends: 5,
@@ -23,6 +26,10 @@ fn limits(rates: RateSettings) -> Limits {
 
 fn name(name: &str) -> ExternalId {
     ExternalId::try_from(name.to_owned()).unwrap()
+}
+
+fn raised(user: UserId, external: &str, factor: u32) -> RaisedLimit {
+    RaisedLimit { user, external: name(external), factor, set_at: time::OffsetDateTime::UNIX_EPOCH }
 }
 
 fn wait_of(refused: Result<(), Refusal>) -> Duration {
@@ -103,8 +110,7 @@ async fn zero_lifts_all_limits() {
 #[tokio::test(start_paused = true)]
 async fn a_factor_raises_every_limit_of_its_user_and_no_other() {
     let limits = limits(RATES);
-    let time = time::OffsetDateTime::UNIX_EPOCH;
-    limits.0.raised.replace(vec![RaisedLimit { user: UserId(1), external: name("anna"), factor: 4, set_at: time }]);
+    limits.0.raised.replace(vec![raised(UserId(1), "anna", 4)]);
     (0..40).for_each(|_| limits.check_send(UserId(1)).unwrap());
     (0..8).for_each(|_| limits.check_direct_chat(UserId(1)).unwrap());
     assert_eq!(wait_of(limits.check_send(UserId(1))), Duration::from_millis(500));
@@ -195,4 +201,69 @@ async fn connections_are_counted_by_address() {
     }
     assert_eq!(wait_of(limits.check_handshake(block("2001:db8::ffff"))), Duration::from_secs(2));
     limits.check_handshake(block("2001:db8:0:1::1")).unwrap();
+}
+
+/// The limits of a node that knows of another one.
+fn limits_of_two_nodes() -> Limits {
+    let (metrics, bus) = (Arc::new(Metrics::default()), Bus::new(NodeId::generate()));
+    let live = [bus.me(), NodeId::generate()].map(|node| (node, node.0));
+    bus.begin(Listing { boot: bus.me().0, live: live.to_vec(), ..Listing::default() });
+    Limits::new(RATES, &Notifier::new(Hub::new(1), bus, Arc::clone(&metrics)), &metrics)
+}
+
+/// Spends one of a limit for the user, the name or the address of this number. Returns whether it was taken.
+fn spends(limits: &Limits, kind: LimitKind, subject: u8) -> bool {
+    let address = |subject: u8| AddressBlock::from(std::net::IpAddr::from([192, 0, 2, subject]));
+    let (user, at) = (UserId(subject.into()), address(subject));
+    match kind {
+        LimitKind::Messages => limits.check_send(user).is_ok(),
+        LimitKind::Events => limits.check_event(user).is_ok(),
+        LimitKind::DirectChats => limits.check_direct_chat(user).is_ok(),
+        LimitKind::Groups => limits.check_group(user).is_ok(),
+        LimitKind::NamedUsers => limits.check_named_users(user, 1).is_ok(),
+        LimitKind::Requests => limits.budget(&name(&format!("{subject}"))).count(1).is_zero(),
+        LimitKind::FailedTokens => {
+            let is_looked_at = limits.check_tokens_of(at).is_ok();
+            limits.token_judged(at, Code::NotAuthenticated);
+            is_looked_at
+        }
+        LimitKind::Handshakes => limits.check_handshake(at).is_ok(),
+        LimitKind::AccountRequests => limits.check_account_request(at).is_ok(),
+        LimitKind::LoginRenewals => limits.check_login_renewal(at).is_ok(),
+        LimitKind::Registrations => limits.check_registration(at).is_ok(),
+        // From an address of its own each, so that only the name is counted to its end; and few enough for the name from one address.
+        LimitKind::Guesses => (1..=u8::MAX).any(|n| limits.check_guess(&name(&format!("from {subject}")), address(n)).is_ok()),
+        LimitKind::GuessesFromAddress => limits.check_guess(&name(&format!("at {subject}")), at).is_ok(),
+    }
+}
+
+/// Broken by a kind that is not told, that is not heard, or that is counted for another kind, or for nobody in particular.
+#[tokio::test(start_paused = true)]
+async fn each_limit_that_is_used_up_at_one_node_is_used_up_at_the_other_for_its_subject_alone() {
+    for kind in LimitKind::ALL {
+        let (here, there) = (limits_of_two_nodes(), limits_of_two_nodes());
+        assert!(spends(&here, kind, 1), "{kind:?}: there is room for one at least");
+        while spends(&here, kind, 1) {}
+        heard(&there, &untold(&here));
+        assert!(!spends(&there, kind, 1), "{kind:?} is used up for this subject");
+        assert!(spends(&there, kind, 2), "{kind:?} is not used up for another one");
+        for other in LimitKind::ALL.into_iter().filter(|other| *other != kind) {
+            assert!(spends(&there, other, 1), "{kind:?} is used up, and not {other:?}");
+        }
+    }
+}
+
+/// Broken by a factor that counts where the user spends, and not in what is told or heard of it.
+#[tokio::test(start_paused = true)]
+async fn what_a_raised_user_has_spent_at_one_node_is_missing_at_the_other_and_no_more() {
+    let (here, there) = (limits_of_two_nodes(), limits_of_two_nodes());
+    for limits in [&here, &there] {
+        limits.0.raised.replace(vec![raised(UserId(1), "anna", 4)]);
+    }
+    (0..20).for_each(|_| here.check_send(UserId(1)).unwrap());
+    assert_eq!(here.budget(&name("anna")).count(1_000), Duration::ZERO);
+    heard(&there, &untold(&here));
+    assert_eq!(std::iter::repeat_with(|| there.check_send(UserId(1))).take_while(Result::is_ok).count(), 20, "of 40");
+    assert_eq!(there.budget(&name("anna")).count(1_000), Duration::ZERO, "of 2,000");
+    assert!(there.budget(&name("anna")).count(1) > Duration::ZERO);
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::error;
@@ -30,6 +31,11 @@ impl Hashing {
     pub(super) fn new(hasher: PasswordHasher, at_once: u16) -> Self {
         let at_once = usize::from(at_once.max(1));
         Self { hasher, running: Arc::new(Semaphore::new(at_once)), queue: Arc::new(Semaphore::new(at_once * QUEUE_OF_EACH)) }
+    }
+
+    /// The same, which counts here each hash that is computed.
+    pub(super) fn counted_by(self, computed: Counter) -> Self {
+        Self { hasher: self.hasher.counted_by(computed), ..self }
     }
 
     /// The hash of a password.

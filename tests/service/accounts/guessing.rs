@@ -20,17 +20,20 @@ async fn from(node: &Node, path: &str, forwarded: &str, body: Value) -> (u16, Va
     told(request.json(&body).send().await.unwrap()).await
 }
 
-/// Broken by an answer to a name that nobody has before anything was hashed, and by words of its own.
+/// Broken by an answer to a name that nobody has before anything was hashed, by one without the pause before refusals, and by words of its own.
 #[tokio::test]
-async fn a_login_of_a_name_that_nobody_has_is_refused_in_the_words_and_the_time_of_a_wrong_password() {
+async fn a_login_of_a_name_that_nobody_has_costs_a_hash_and_is_refused_in_the_words_and_not_before_the_time_of_a_wrong_password() {
     let db = database().await;
     let node = Node::with(db.options(), on).await;
     registered(&node, "anna").await;
+    let computed = || node.app().context().metrics.password_hashes.get();
+    assert_eq!(computed(), 1, "that of the registration");
     let mut answers = Vec::new();
     for name in ["anna", "nobody"] {
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), computed());
         answers.push(asked(&node, "/login", None, login(name, OTHER)).await);
         assert!(begun.elapsed() >= Duration::from_millis(500), "{name}: refused after {:?}", begun.elapsed());
+        assert_eq!(computed() - before, 1, "hashes for {name}");
     }
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0].1["error"]["code"], "bad_credentials");

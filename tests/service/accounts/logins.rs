@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Login, PASSWORD, asked, ends, execute, login_ended, on, refused, registered, text, two_nodes};
-use crate::support::{Node, database, number};
+use crate::support::{Node, SOMEBODY_WAITS, database, number, until_true};
 use crate::tokens::{answer, until_answered};
 
 /// Broken by a function that leaves the login where its token comes twice.
@@ -50,6 +50,28 @@ async fn of_two_clients_that_use_one_refresh_token_at_once_one_goes_on_and_then_
     }
     one.stop().await;
     other.stop().await;
+}
+
+/// Broken by a time from before the lock: the token that has waited would be older than its use, and count as within a grace.
+#[tokio::test]
+async fn a_refresh_token_that_waits_while_another_client_uses_it_was_used_before() {
+    let db = database().await;
+    let (node, pool) = (Node::with(db.options(), on).await, db.pool(2).await);
+    registered(&node, "anna").await;
+    let login = Login::begun(&node, "anna").await;
+    let mut other_client = pool.begin().await.unwrap();
+    sqlx::query("select from account_logins for update").execute(&mut *other_client).await.unwrap();
+    let uses = async {
+        until_true(&pool, SOMEBODY_WAITS).await;
+        let uses = "select r.outcome from account_logins l, restante_refresh_login(l.family, l.secret_hash, sha256('next'), '1 hour', '0', '1 hour') r";
+        let outcome: String = sqlx::query_scalar(uses).fetch_one(&mut *other_client).await.unwrap();
+        other_client.commit().await.unwrap();
+        outcome
+    };
+    let (waits, used) = tokio::join!(refused(&node, "/refresh", None, login.refresh_body()), uses);
+    assert_eq!((waits, used), (login_ended(), "renewed".to_owned()));
+    assert_eq!(number(&pool, "select count(*) from account_logins").await, 0, "two have the token");
+    node.stop().await;
 }
 
 /// Broken by a grace for every token that was ever used.

@@ -52,6 +52,23 @@ pub enum LimitKind {
 }
 
 impl LimitKind {
+    /// All kinds.
+    pub const ALL: [Self; 13] = [
+        Self::Messages,
+        Self::Events,
+        Self::DirectChats,
+        Self::Groups,
+        Self::NamedUsers,
+        Self::Requests,
+        Self::FailedTokens,
+        Self::Handshakes,
+        Self::AccountRequests,
+        Self::LoginRenewals,
+        Self::Registrations,
+        Self::Guesses,
+        Self::GuessesFromAddress,
+    ];
+
     /// The label of metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -130,10 +147,43 @@ impl From<IpAddr> for AddressBlock {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserializer;
+    use serde::de::{Error, Visitor};
+
     use super::*;
 
     fn block(address: &str) -> AddressBlock {
         address.parse::<IpAddr>().unwrap().into()
+    }
+
+    /// Takes the names of the variants that a derived enum is read from, and reads nothing.
+    struct Variants<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Variants<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(Self::Error::custom("it is no enum"))
+        }
+
+        fn deserialize_enum<V: Visitor<'de>>(self, _: &str, names: &'static [&'static str], _: V) -> Result<V::Value, Self::Error> {
+            *self.0 = names;
+            Err(Self::Error::custom("its names are taken"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq tuple
+            tuple_struct map struct identifier ignored_any
+        }
+    }
+
+    /// Broken by a new kind that is not in the list.
+    #[test]
+    fn all_kinds_are_those_that_nodes_can_tell() {
+        let mut names: &'static [&'static str] = &[];
+        LimitKind::deserialize(Variants(&mut names)).unwrap_err();
+        let listed = LimitKind::ALL.map(|kind| serde_json::to_value(kind).unwrap());
+        assert_eq!(listed.iter().map(|name| name.as_str().unwrap()).collect::<Vec<_>>(), names);
     }
 
     #[test]
