@@ -77,14 +77,10 @@ declare
   v_user bigint;
 begin
   perform restante_needs_read_committed();
-  -- The erasure before the user, as its job takes them.
+  -- The erasure before the user, as its job takes them. One that waits here while the name passes on finds the user that has it then.
   perform from erasures e where e.user_id = (select u.id from users u where u.is_current and u.external_id = p_user) for no key update;
-  -- Of two that erase the same user the second waits here, and sees what the first has noted. One that has waited for a name that was
-  -- passed on meanwhile finds the user that has it now.
-  for v_look in 1 .. 2 loop
-    select u.id into v_user from users u where u.is_current and u.external_id = p_user for no key update;
-    exit when v_user is not null;
-  end loop;
+  -- Of two that erase the same user the second waits here, and sees what the first has noted.
+  select u.id into v_user from users u where u.is_current and u.external_id = p_user for no key update;
   if v_user is null and exists (select from accounts a where a.name = p_user) then
     -- Somebody who has registered and never came is made a user, so that the name stays taken.
     select u.id into v_user from restante_users(array[p_user]) u;

@@ -1,6 +1,7 @@
 //! Erasing a user: what names it and, by choice, what it has said goes wherever it lies, clients are told on every node, and a job that is
 //! killed is gone on with by another node.
 
+mod in_the_way;
 mod next_holder;
 
 use std::process::Stdio;
