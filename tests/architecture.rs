@@ -231,9 +231,9 @@ fn no_files_import_one_another_in_a_circle() {
 /// Cargo keeps the crates apart; where in a crate another one may be used is kept here.
 #[test]
 fn crates_are_used_where_they_belong() {
-    // The parts of the benchmark that the service is compared with. They may use the service's library.
-    let compared = ["bench/naive", "bench/limit", "bench/load/filling.rs", "bench/scenario/retention.rs"]
-        .map(|place| format!("crates/restante-lab/src/{place}"));
+    // The parts of the benchmark that the service is compared with, and what is measured without it. They may use the service's library.
+    let places = ["bench/naive", "bench/limit", "bench/load/filling.rs", "bench/scenario/retention.rs", "bench/scenario/seal.rs"];
+    let compared = places.map(|place| format!("crates/restante-lab/src/{place}"));
     for source in sources() {
         let (package, name) = (source.package(), source.name());
         for (n, line) in source.code() {

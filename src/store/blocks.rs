@@ -109,7 +109,7 @@ impl Store {
             .collect()
     }
 
-    /// What of the receipts of these chats is hidden: chats that are missing hide nothing. A chat that was closed once has a row a member.
+    /// The receipts of these chats that are hidden: a chat that is missing hides none, and one that was closed once has a row a member.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
