@@ -156,9 +156,10 @@ fn told(index: &Index<'_>, History { client, user, records }: &History, findings
     }
 }
 
-/// The marks of one read are told one after the other, each with all that they except: where the other of the two stands.
+/// The marks of one read are told one after the other, each with all that they except and the reasons of these: where the other of the two stands.
 fn other_mark(records: &[Record], receipt: &Receipt) -> Option<i64> {
-    let [Record { connection, .. }, next, ..] = records else { return None };
+    let (Record { connection, .. }, rest) = records.split_first()?;
+    let next = rest.iter().find(|record| !matches!(record.event, Event::ToldWhy { .. }))?;
     let Record { connection: of, event: Event::Told(other), .. } = next else { return None };
     let is_same_read = of == connection && (other.chat, &other.user, &other.except) == (receipt.chat, &receipt.user, &receipt.except);
     if is_same_read { other.up_to } else { None }

@@ -69,6 +69,10 @@ fn what_was_delivered_before_a_block_and_what_ended_with_it_is_accepted() {
     let mut told = waited();
     told.anna = passed(passed(told.anna, 2), 3);
     assert_eq!(broken_with(told, open_again()), [], "and it may come first");
+    let mut told = waited();
+    let why = || Event::ToldWhy { chat: CHAT, reason: "undelivered".into() };
+    told.anna = passed(passed(told.anna, 2).then(1, why()).then(1, why()), 3);
+    assert_eq!(broken_with(told, open_again()), [], "the reasons of what the first mark excepts come between the two");
     let mut in_sql = waited();
     in_sql.evidence.acts = block(true, 5_000, Some(5_010));
     in_sql.ben.0.extend(block(false, 6_000, None));
