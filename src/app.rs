@@ -163,7 +163,8 @@ impl StartError {
         match self {
             Self::Database(_) | Self::Migrate(MigrateError::Execute(_)) | Self::NotWhole | Self::TooSlow => true,
             Self::Waited { .. } => true,
-            Self::Store(error) => error.could_not_run(),
+            // A session that was stopped may hold what a start writes.
+            Self::Store(error) => error.could_not_run() || matches!(error, store::Error::Held(_)),
             // It may not be made yet, or its name be under way from one to the other.
             Self::CannotUse(CannotUse::Database(_) | CannotUse::ReadOnly) => true,
             // While it fails over one way may lead to the old one.
